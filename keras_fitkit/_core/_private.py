@@ -1,0 +1,185 @@
+"""Every private Keras name this package touches, one function each.
+
+Keras has no public way to do what stands here. Each function says what it needs, why,
+and which Keras issue asks for a public way; `tests/_core/test_private.py` fails when
+Keras moves the name, so that an upgrade is noticed by us and not by a user.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import sys
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+import keras
+import numpy as np
+
+
+def sublayers(layer: Any) -> list[Any]:
+    """The direct child layers of a layer, composite layers included.
+
+    Private: `Layer._layers`. `Model.layers` is public, but a composite `Layer` (a block
+    that owns Dense layers, Bidirectional, MultiHeadAttention) has no public list of its
+    children, so that loops over `model.layers` miss them in silence (keras#17915 asks
+    for `layer.layers`).
+    """
+    return list(layer._layers)
+
+
+def own_variables(layer: Any) -> list[Any]:
+    """The variables that belong to a layer and to none of the layers below it.
+
+    Private: `Layer._trainable_variables` and `Layer._non_trainable_variables`. The
+    public `weights` holds the children's as well, and variables have no public owner
+    (keras#17915, as for `sublayers`). Seed generator states are not among them.
+    """
+    # SpectralNormalization keeps its child's kernel among its own variables too.
+    below: set[int] = set()
+    seen, waiting = {id(layer)}, sublayers(layer)
+    while waiting:
+        child = waiting.pop()
+        if id(child) not in seen:
+            seen.add(id(child))
+            below.update(id(variable) for variable in _tracked(child))
+            waiting += sublayers(child)
+    return [variable for variable in _tracked(layer) if id(variable) not in below]
+
+
+def _tracked(layer: Any) -> list[Any]:
+    return [*layer._trainable_variables, *layer._non_trainable_variables]
+
+
+def metric_direction(metric: Any) -> str | None:
+    """"max" or "min" for a Keras metric that knows its direction, else None.
+
+    Private: `Metric._direction`, which Keras's own `mode="auto"` reads.
+    """
+    return {"up": "max", "down": "min"}.get(getattr(metric, "_direction", None) or "")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunningFit:
+    """What the `fit` in progress was given (see `running_fit`).
+
+    Attributes:
+        x, y, sample_weight: the training data after `validation_split` was taken off.
+        validation_weighted: whether array validation data carries sample weights; None
+            where that cannot be seen (no validation, or a dataset).
+        batch_size: as given to `fit`, or None.
+        callbacks: all callbacks of the run, Keras's own included.
+        validates: whether validation data was given in any form.
+    """
+
+    x: Any
+    y: Any
+    sample_weight: Any
+    validation_weighted: bool | None
+    batch_size: int | None
+    callbacks: tuple[Any, ...]
+    validates: bool
+
+
+def running_fit(model: Any) -> RunningFit | None:
+    """The arguments of the `fit` call that is running for `model`, or None.
+
+    Private: reads the local variables of `Model.fit` from the call stack. A callback
+    has no public way to the training data (keras#2813, #8165, tensorflow#36376) or to
+    the other callbacks. Only names that are arguments of the public `fit` are read, plus
+    its local `callbacks`. Never keep the result: it holds the user's data.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        names = frame.f_locals
+        if (
+            frame.f_code.co_name == "fit"
+            and names.get("self") is model
+            and {"x", "y", "sample_weight", "callbacks"} <= set(names)
+            and isinstance(names["callbacks"], keras.callbacks.CallbackList)
+        ):
+            return RunningFit(
+                x=names["x"],
+                y=names["y"],
+                sample_weight=names["sample_weight"],
+                validation_weighted=_validation_weighted(names),
+                batch_size=names.get("batch_size"),
+                callbacks=tuple(names["callbacks"].callbacks),
+                validates=names.get("validation_data") is not None,
+            )
+        frame = frame.f_back
+    return None
+
+
+def _validation_weighted(names: dict[str, Any]) -> bool | None:
+    given = names.get("validation_data")
+    if not isinstance(given, tuple):
+        return None
+    return len(given) == 3 and given[2] is not None
+
+
+@contextlib.contextmanager
+def validation_weights(callbacks: tuple[Any, ...]) -> Iterator[None]:
+    """Runs a block with the weights that `fit` validated with.
+
+    With `SwapEMAWeights` validation sees the averaged weights, while a callback finds
+    the raw ones at epoch end. The swap is done by the callback's own public hooks.
+
+    On TensorFlow it swaps by adding and subtracting, so that swapping back is off by a
+    rounding error; the values are put back exactly here.
+
+    Private: `SwapEMAWeights._ema_weights_in_model`, to leave the averages where the
+    callback itself has already put them (`swap_on_epoch=True`), and
+    `Optimizer._model_variables_moving_average`, to put them back.
+    """
+    waiting = [
+        callback
+        for callback in callbacks
+        if isinstance(callback, keras.callbacks.SwapEMAWeights)
+        and not callback._ema_weights_in_model
+    ]
+    kept = [
+        (variable, _copy(variable))
+        for callback in waiting
+        for variable in (
+            *callback.model.trainable_variables,
+            *_averages(callback.model.optimizer),
+        )
+    ]
+    for callback in waiting:
+        callback.on_test_begin()
+    try:
+        yield
+    finally:
+        for callback in waiting:
+            callback.on_test_end()
+        for variable, value in kept:
+            variable.assign(value)
+
+
+def _averages(optimizer: Any) -> list[Any]:
+    """The averaged weights of an optimizer, a wrapped one or each of several."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    return [
+        variable
+        for one in getattr(inner, "optimizers", [inner])
+        for variable in getattr(one, "_model_variables_moving_average", ())
+    ]
+
+
+def _copy(variable: Any) -> Any:
+    tensor = keras.ops.convert_to_tensor(variable)
+    return np.array(keras.ops.convert_to_numpy(tensor))
+
+
+def global_seeds() -> list[Any]:
+    """The state variable of Keras's global seed generator, when there is one yet.
+
+    Private: `keras.src.backend.common.global_state`. Random ops without a seed advance
+    this state; no public name reads it without also drawing from it.
+    """
+    from keras.src.backend.common import global_state  # noqa: TID251
+
+    generator = global_state.get_global_attribute("global_seed_generator")
+    return [] if generator is None else [generator.state]

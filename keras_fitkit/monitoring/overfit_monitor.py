@@ -1,0 +1,376 @@
+"""OverfitMonitor: an honest train/validation gap in every epoch, and a verdict."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
+
+import keras
+import numpy as np
+
+from keras_fitkit._core import _private, arguments, metric_names
+from keras_fitkit._core.callback import FitCallback
+from keras_fitkit.monitoring import rules, train_sample
+from keras_fitkit.monitoring.curves import RUNNING_MEAN, Curves, Mode, half_epoch
+from keras_fitkit.monitoring.diagnosis import Diagnosis, diagnose_run
+from keras_fitkit.monitoring.sources import check_monitor
+from keras_fitkit.monitoring.train_sample import CannotReread, TrainSample
+
+ACTIONS = ("warn", "stop")
+DEFAULT_BATCH = 32  # Keras's own, where fit was given none
+
+
+class OverfittingWarning(UserWarning):
+    """The model overfits, says `OverfitMonitor`. Filter it by this class.
+
+    Raises:
+        Nothing by itself; `warnings.simplefilter("error", kf.OverfittingWarning)` makes
+        a flag end the run.
+
+    Example:
+
+        >>> import keras_fitkit as kf
+        >>> issubclass(kf.OverfittingWarning, UserWarning)
+        True
+    """
+
+
+class OverfitMonitor(FitCallback):
+    """Measures the train/validation gap honestly and says when the model overfits.
+
+    What Keras prints for training is a mean over the epoch while the weights move, with
+    dropout and augmentation on; the gap to validation often has the wrong sign. At the
+    end of each epoch this callback measures a fixed sample of the training data as
+    validation is measured: inference mode, end-of-epoch weights (those of
+    `SwapEMAWeights` where validation used them), without the weight penalty. Training
+    itself is the same, to the bit, with and without it.
+
+        gap = validation - training   (for scores: training - validation)
+
+    so a positive gap always means that validation is worse. For `monitor="loss"` the
+    penalty of the weight regularizers, which both of Keras's losses contain, is taken
+    from both sides.
+
+    A flag never ends the run by default: before its second descent, double descent
+    looks the same. Where another callback is still changing the model on purpose
+    (`sparsity` below `sparsity_target` in the logs) the verdict starts afresh after it.
+
+    Args:
+        monitor: training name of the quantity, without `val_`. Defaults to "loss".
+        mode: "min", "max", or "auto": told from the metric. Defaults to "auto".
+        train_data: what to measure: `(x, y)` or `(x, y, sample_weight)`, a `PyDataset`, a
+            `tf.data.Dataset` or a torch `DataLoader`; build the `tf.data` one without
+            augmentation, and without `shuffle`, whose order every reader moves. "auto" takes what `fit` was given where that can be read again
+            (arrays, `PyDataset`), and otherwise says so and falls back. None: Keras's
+            running mean, moved by half an epoch. Defaults to "auto".
+        sample: rows that are measured, >= 1, or None for all. Defaults to 512.
+        rule: "auto" (strict for runs of 40 epochs and more, quick for shorter ones),
+            "gl", "pq", "up" (Prechelt 1998), or a callable `(train, validation) -> bool`
+            on the values so far, lower is better. Defaults to "auto".
+        every: measure every so many epochs, >= 1; NaN in between. Defaults to 1.
+        action: when it flags: "warn" (once, as `OverfittingWarning`), "stop" (warns and
+            ends the run), or a callable that gets the `Diagnosis`. Defaults to "warn".
+        check_weights: look for NaN and infinite weights at each epoch's end; on some
+            backends relu hides them from the loss. Defaults to True.
+        verbose: 0 silent, 1 the verdict when training ends, 2 a line each epoch too.
+            Defaults to 1.
+
+    Logs:
+        `train_<monitor>` and `gap_<monitor>` in every epoch (NaN where `every` skips).
+        Put loggers such as `CSVLogger` after this callback.
+
+    Raises:
+        ValueError, TypeError: an argument outside its range, by name; at the first
+            epoch's end for a `monitor` that is not there (lists the metrics).
+
+    Example:
+
+        >>> import keras, numpy as np, keras_fitkit as kf
+        >>> keras.utils.set_random_seed(0)
+        >>> x = np.random.default_rng(0).normal(size=(64, 8))
+        >>> y = x[:, :1] ** 2
+        >>> model = keras.Sequential([keras.layers.Dense(8, "relu"), keras.layers.Dense(1)])
+        >>> model.compile("adam", "mse")
+        >>> monitor = kf.OverfitMonitor(verbose=0)
+        >>> history = model.fit(x, y, validation_split=0.5, epochs=6, verbose=0,
+        ...                     callbacks=[monitor])
+        >>> sorted(history.history)
+        ['gap_loss', 'loss', 'train_loss', 'val_loss']
+        >>> monitor.report().train_source
+        'the data given to fit: 32 rows of the arrays, inference mode'
+
+    Reference: Prechelt, "Early Stopping - But When?", 1998; keras#3562, #6977 and #2344
+    on the biased gap; `benchmarks/diagnosis.py` for what the rule is worth.
+    """
+
+    _state_attributes: ClassVar[tuple[str, ...]] = (
+        "epochs_",
+        "train_",
+        "validation_",
+        "keras_train_",
+        "flagged_epoch_",
+        "start_",
+        "bad_weights_",
+    )
+
+    def __init__(
+        self,
+        monitor: str = "loss",
+        *,
+        mode: Literal["auto", "min", "max"] = "auto",
+        train_data: Any = "auto",
+        sample: int | None = 512,
+        rule: Any = "auto",
+        every: int = 1,
+        action: Literal["warn", "stop"] | Callable[[Diagnosis], Any] = "warn",
+        check_weights: bool = True,
+        verbose: int = 1,
+    ) -> None:
+        super().__init__()
+        self.monitor = check_monitor(monitor)
+        self.mode = arguments.choice("mode", mode, metric_names.MODES)
+        self.train_data = train_data
+        self.sample = None if sample is None else arguments.integer("sample", sample, low=1)
+        rules.resolve(rule, 0)
+        self.rule = rule
+        self.every = arguments.integer("every", every, low=1)
+        if not callable(action):
+            arguments.choice("action", action, ACTIONS)
+        self.action = action
+        self.check_weights = arguments.flag("check_weights", check_weights)
+        self.verbose = arguments.integer("verbose", verbose, low=0, high=2)
+        self._given = self._read_given(train_data)
+        self._reset()
+
+    def _read_given(self, data: Any) -> TrainSample | None:
+        """The sample of explicit `train_data`, read now so that a fault shows now."""
+        if data is None or (isinstance(data, str) and data == "auto"):
+            return None
+        try:
+            return train_sample.take(data, self.sample, described="train_data")
+        except CannotReread as error:
+            allowed = (
+                "'auto', None, (x, y) arrays, a PyDataset, a tf.data.Dataset or a torch "
+                "DataLoader"
+            )
+            text = arguments.message("train_data", allowed, data, f"Here, {error}.")
+            raise TypeError(text) from error
+
+    def _reset(self) -> None:
+        self.epochs_: list[int] = []
+        self.train_: list[float] = []
+        self.validation_: list[float] = []
+        self.keras_train_: list[float] = []
+        self.flagged_epoch_: int | None = None
+        self.start_ = 0
+        self.bad_weights_: list[Any] | None = None
+        self._mode: Mode | None = None
+        self._sample: TrainSample | None = None
+        self._source = RUNNING_MEAN
+        self._honest = False
+        self._constant: tuple[float | None, str] | None = None
+        self._peers: tuple[Any, ...] = ()
+        self._batch_size = DEFAULT_BATCH
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Starts afresh: takes the training sample of this fit."""
+        del logs
+        self._reset()
+        fit = _private.running_fit(self.model)
+        if fit is not None:
+            self._peers = fit.callbacks
+            self._batch_size = fit.batch_size or DEFAULT_BATCH
+            self._warn_about(fit)
+        self._sample = self._given or self._sample_of(fit)
+        if self._sample is not None:
+            self._honest, self._source = True, self._sample.source
+
+    def _warn_about(self, fit: _private.RunningFit) -> None:
+        if not fit.validates:
+            warnings.warn(
+                "OverfitMonitor cannot judge a fit without validation data: its verdict "
+                "will be 'unknown'. Pass validation_data or validation_split to fit.",
+                UserWarning,
+                stacklevel=2,
+            )
+        if fit.x is self.train_data and train_sample.is_tf_dataset(fit.x):
+            warnings.warn(
+                "OverfitMonitor read the tf.data.Dataset that fit trains on. If it "
+                "shuffles, this moved its random order: the run is as good, but not the "
+                "same to the bit as without the monitor. Pass one without shuffle().",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    def _sample_of(self, fit: _private.RunningFit | None) -> TrainSample | None:
+        if self.train_data is None:
+            return None
+        if fit is None:
+            why = "the callback does not run inside Model.fit"
+        else:
+            try:
+                return train_sample.from_fit(fit, self.sample)
+            except CannotReread as error:
+                why = str(error)
+        warnings.warn(
+            f"OverfitMonitor(train_data='auto') cannot measure the training data: {why}. "
+            "It uses Keras's running mean, moved by half an epoch. Pass "
+            "train_data=(x_train, y_train) for honest numbers, or train_data=None to "
+            "accept this.",
+            UserWarning,
+            stacklevel=2,
+        )
+        return None
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Measures, writes into `logs`, judges, and acts when the rule flags."""
+        if logs is None:
+            return
+        model = self.model
+        running = metric_names.read(logs, self.monitor)
+        if running is None:
+            raise metric_names.missing(self.monitor, logs)
+        if self._mode is None:
+            self._mode = metric_names.require_direction(  # type: ignore[assignment]
+                self.monitor, model, self.mode
+            )
+        penalty = train_sample.penalty(model) if self.monitor == "loss" else 0.0
+        given = metric_names.read(logs, f"val_{self.monitor}")
+        self.epochs_.append(int(epoch))
+        self.keras_train_.append(running - penalty)
+        self.validation_.append(math.nan if given is None else given - penalty)
+        self.train_.append(self._train_value(model, penalty))
+        self._look_at_weights(model, epoch)
+        if metric_names.settling(logs):
+            self.start_ = len(self.epochs_)
+        curves = self._curves()
+        logs[f"train_{self.monitor}"] = float(curves.train[-1])
+        logs[f"gap_{self.monitor}"] = float(curves.gap[-1])
+        if self.verbose > 1:
+            _say(_line(epoch, curves))
+        self._judge(epoch, curves)
+
+    def _train_value(self, model: Any, penalty: float) -> float:
+        """The honest training value, NaN where there is none in this epoch."""
+        if self._sample is None or (len(self.epochs_) - 1) % self.every:
+            return math.nan
+        values = train_sample.measure(model, self._sample, self._batch_size, self._peers)
+        if self.monitor not in values:
+            raise metric_names.missing(self.monitor, values)
+        if self._constant is None:
+            self._constant = train_sample.constant_predictor(
+                model, self._sample, self.monitor, str(self._mode)
+            )
+        return values[self.monitor] - penalty
+
+    def _look_at_weights(self, model: Any, epoch: int) -> None:
+        if not self.check_weights or self.bad_weights_ is not None:
+            return
+        bad = non_finite(model.trainable_variables)
+        if bad:
+            self.bad_weights_ = [int(epoch), bad]
+            warnings.warn(
+                f"Epoch {epoch + 1}: NaN or infinite weights in {', '.join(bad[:5])}"
+                f"{' ...' if len(bad) > 5 else ''}. The model has diverged; the loss may "
+                "hide it. Lower the learning rate and look for NaN in the data.",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    def _curves(self) -> Curves:
+        way: Mode = self._mode or "min"
+        running = np.array(self.keras_train_, dtype=float)
+        if self._honest:
+            train = np.array(self.train_, dtype=float)
+        else:
+            train = half_epoch(running, way)
+            train[np.arange(len(train)) % self.every != 0] = math.nan
+        bad = self.bad_weights_
+        value, note = self._constant or (None, "needs train_data")
+        return Curves(
+            monitor=self.monitor,
+            mode=way,
+            epochs=np.array(self.epochs_, dtype=np.int64),
+            train=train,
+            validation=np.array(self.validation_, dtype=float),
+            keras_train=running,
+            train_source=self._source,
+            honest=self._honest,
+            constant=value,
+            constant_note=note,
+            start=self.start_,
+            bad_weights=None if bad is None else (int(bad[0]), tuple(bad[1])),
+        )
+
+    def _judge(self, epoch: int, curves: Curves) -> None:
+        """Asks the rule about this epoch, and acts the first time it flags."""
+        usable = curves.usable
+        if self.flagged_epoch_ is not None or not (len(usable) and usable[-1]):
+            return
+        planned = int((self.params or {}).get("epochs") or 0)
+        rule = rules.resolve(self.rule, planned)
+        train, validation = curves.oriented(curves.train), curves.oriented(curves.validation)
+        if not rule(train, validation):
+            return
+        self.flagged_epoch_ = int(epoch)
+        verdict = diagnose_run(curves, self.rule)
+        if callable(self.action):
+            self.action(verdict)
+            return
+        if self.action == "stop":
+            self.model.stop_training = True
+        warnings.warn(self._flag_text(epoch, verdict), OverfittingWarning, stacklevel=2)
+
+    def _flag_text(self, epoch: int, verdict: Diagnosis) -> str:
+        rise = 100.0 * float(verdict.evidence.get("validation_rise") or 0.0)
+        best = verdict.evidence.get("best_epoch")
+        ending = " Training stops." if self.action == "stop" else ""
+        return (
+            f"Epoch {epoch + 1}: {self.monitor} overfits. Validation stands {rise:.1f} % "
+            f"above its best (epoch {best}) while training still improves.{ending} See "
+            "report() for what to do."
+        )
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Prints the verdict (`verbose` 1 and up) and lets go of the training data."""
+        del logs
+        if self.verbose and self.epochs_:
+            _say(f"OverfitMonitor: {self.monitor}: {self.report().summary}")
+        self._sample = None
+
+    def report(self) -> Diagnosis:
+        """The verdict on the epochs so far; also after a fit that was interrupted.
+
+        Returns:
+            A `Diagnosis`: state, since when, severity, evidence, advice.
+        """
+        return diagnose_run(self._curves(), self.rule)
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
+        """The picture of `report()`: see `Diagnosis.plot`."""
+        return self.report().plot(path)
+
+
+def non_finite(variables: list[Any]) -> list[str]:
+    """Paths of the variables that hold a NaN or an infinite value."""
+    floats = [v for v in variables if "float" in str(v.dtype)]
+    if not floats:
+        return []
+    fine = keras.ops.stack([keras.ops.all(keras.ops.isfinite(v)) for v in floats])
+    answers = keras.ops.convert_to_numpy(fine)
+    return [v.path for v, good in zip(floats, answers, strict=True) if not good]
+
+
+def _line(epoch: int, curves: Curves) -> str:
+    return (
+        f"Epoch {epoch + 1}: train_{curves.monitor} {curves.train[-1]:.4g}, "
+        f"val {curves.validation[-1]:.4g}, gap {curves.gap[-1]:+.4g}"
+    )
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")

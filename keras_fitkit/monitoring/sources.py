@@ -1,0 +1,231 @@
+"""`diagnose`: the verdict for a run that has ended, from what it left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from keras_fitkit._core import arguments, metric_names
+from keras_fitkit.monitoring import rules
+from keras_fitkit.monitoring.curves import RUNNING_MEAN, Curves, Mode, half_epoch
+from keras_fitkit.monitoring.diagnosis import Diagnosis, diagnose_run
+from keras_fitkit.monitoring.rules import Array
+
+LOGGED = "measured in inference mode at each epoch's end (OverfitMonitor's column)"
+_NO_CONSTANT = "a finished run does not record it"
+_MAX_BYTES = 100_000_000
+
+
+def diagnose(
+    source: Any,
+    *,
+    monitor: str = "loss",
+    mode: Literal["auto", "min", "max"] = "auto",
+    rule: Any = "auto",
+) -> Diagnosis:
+    """The verdict for a finished run: overfitting, underfitting, and what to do.
+
+    Uses the column `train_<monitor>` where an `OverfitMonitor` wrote one, else Keras's
+    running mean moved by half an epoch; the report says which. What needs the data (the
+    constant predictor, the weights) is not known here: prefer `OverfitMonitor` in the
+    fit where you can.
+
+    Args:
+        source: what the run left: a `History`, a dict of lists (`history.history`), or
+            the path of a file written by `keras.callbacks.CSVLogger`. Of a file with
+            several runs one after the other (`append=True`), the last one counts.
+        monitor: training name of the quantity, without `val_`. Defaults to "loss".
+        mode: "min", "max", or "auto": told from the name. Defaults to "auto".
+        rule: how overfitting is flagged: "auto" (strict for runs of 40 epochs and more,
+            quick for shorter ones), "gl", "pq", "up" (Prechelt 1998), or a callable
+            `(train, validation) -> bool` on the values so far, lower is better.
+
+    Returns:
+        A `Diagnosis`. No validation column or too few epochs give the state "unknown"
+        with the reason.
+
+    Raises:
+        TypeError: `source` is of another kind.
+        ValueError: the metric is not there (lists those that are), columns differ in
+            length, a direction that cannot be told, or a file that is no CSVLogger file.
+        FileNotFoundError: there is no such file.
+
+    Example:
+
+        >>> import keras_fitkit as kf
+        >>> falling = [1.0 / (epoch + 1) for epoch in range(12)]
+        >>> kf.diagnose({"loss": falling, "val_loss": falling}).state
+        'undertrained'
+        >>> kf.diagnose({"loss": falling}).summary[:44]
+        'unknown, because val_loss is not there: pass'
+
+    Reference: the rule is measured in `benchmarks/diagnosis.py`; Prechelt, "Early
+    Stopping - But When?", 1998.
+    """
+    name = check_monitor(monitor)
+    arguments.choice("mode", mode, metric_names.MODES)
+    rules.resolve(rule, 0)
+    epochs, columns, notes = _read(source)
+    if name not in columns:
+        raise metric_names.missing(name, columns)
+    way: Mode = metric_names.require_direction(name, getattr(source, "model", None), mode)  # type: ignore[assignment]
+    return diagnose_run(curves_from(columns, epochs, name, way, notes), rule)
+
+
+def check_monitor(value: object) -> str:
+    """The `monitor` argument: a training name."""
+    if not isinstance(value, str):
+        raise TypeError(arguments.message("monitor", "the name of a metric", value))
+    if not value or value.startswith("val_"):
+        allowed = "a training name, without 'val_'"
+        hint = f"Pass {value.removeprefix('val_')!r}: both sides are looked at."
+        raise ValueError(arguments.message("monitor", allowed, value, hint if value else ""))
+    return value
+
+
+def curves_from(
+    columns: Mapping[str, Array],
+    epochs: npt.NDArray[np.int64],
+    monitor: str,
+    mode: Mode,
+    notes: Sequence[str] = (),
+) -> Curves:
+    """`Curves` from logged columns of equal length."""
+    running = columns[monitor]
+    clean = columns.get(f"train_{monitor}")
+    honest = clean is not None and bool(np.isfinite(clean).any())
+    nothing = np.full(len(running), np.nan) if f"val_{monitor}" in columns else np.empty(0)
+    validation = columns.get(f"val_{monitor}", nothing)
+    if len(validation) == 0:
+        validation = np.full(len(running), np.nan)
+    return Curves(
+        monitor=monitor,
+        mode=mode,
+        epochs=epochs,
+        train=clean if clean is not None and honest else half_epoch(running, mode),
+        validation=validation,
+        keras_train=running,
+        train_source=LOGGED if honest else RUNNING_MEAN,
+        honest=honest,
+        constant_note=_NO_CONSTANT,
+        start=settled_from(columns),
+        notes=tuple(notes),
+    )
+
+
+def settled_from(columns: Mapping[str, Array]) -> int:
+    """Index of the first epoch after the last one below its sparsity target."""
+    if "sparsity" not in columns or "sparsity_target" not in columns:
+        return 0
+    below = columns["sparsity"] < columns["sparsity_target"] - metric_names.SPARSITY_SLACK
+    ramp = np.flatnonzero(below)
+    return int(ramp[-1]) + 1 if len(ramp) else 0
+
+
+def _read(source: Any) -> tuple[npt.NDArray[np.int64], dict[str, Array], list[str]]:
+    if isinstance(source, keras.callbacks.History):
+        columns = _numbers(source.history)
+        epochs = np.asarray(source.epoch, dtype=np.int64)
+        return epochs, _aligned(columns, len(epochs)), []
+    if isinstance(source, Mapping):
+        columns = _numbers(source)
+        training = [len(v) for name, v in columns.items() if not name.startswith("val_")]
+        count = max(training, default=0)
+        return np.arange(count), _aligned(columns, count), []
+    if isinstance(source, (str, os.PathLike)):
+        return _read_csv(Path(source))
+    allowed = "a History, a dict of lists, or the path of a CSVLogger file"
+    raise TypeError(arguments.message("source", allowed, source))
+
+
+def _numbers(history: Mapping[Any, Any]) -> dict[str, Array]:
+    """The columns of a history that hold one number an epoch."""
+    columns = {}
+    for name, values in history.items():
+        try:
+            rows = [metric_names.scalar(str(name), value) for value in values]
+        except (TypeError, ValueError):
+            continue  # A column of arrays or texts; asking for it says it is missing.
+        columns[str(name)] = np.array(rows, dtype=float)
+    return columns
+
+
+def _aligned(columns: dict[str, Array], count: int) -> dict[str, Array]:
+    """Columns of `count` values; validation every k epochs gets NaN in between.
+
+    Keras's History leaves out the epochs that `validation_freq=k` skips; k follows from
+    the lengths unless there were too few validations to tell.
+    """
+    return {name: _spread(name, values, count) for name, values in columns.items()}
+
+
+def _spread(name: str, values: Array, count: int) -> Array:
+    if len(values) == count:
+        return values
+    fits = [k for k in range(2, count + 1) if count // k == len(values)]
+    if name.startswith("val_") and len(fits) == 1:
+        out = np.full(count, np.nan)
+        out[fits[0] - 1 :: fits[0]] = values
+        return out
+    allowed = f"a history whose columns have one value an epoch ({count})"
+    hint = f"Column {name!r} has {len(values)}."
+    if name.startswith("val_"):
+        hint += " With validation_freq > 1 pass the CSVLogger file, which marks the gaps."
+    raise ValueError(arguments.message("source", allowed, {name: len(values)}, hint))
+
+
+def _read_csv(path: Path) -> tuple[npt.NDArray[np.int64], dict[str, Array], list[str]]:
+    if path.is_dir():
+        raise ValueError(arguments.message("source", "a file, not a folder", str(path)))
+    if not path.exists():
+        raise FileNotFoundError(f"`source` must be a file that exists. Received: {path}.")
+    if path.stat().st_size > _MAX_BYTES:
+        raise ValueError(arguments.message("source", "a file under 100 MB", str(path)))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise _no_csv_logger(path, "it is not a text file") from error
+    lines = text.splitlines()
+    if not lines or not lines[0].startswith("epoch"):
+        raise _no_csv_logger(path, "its first column is not 'epoch'")
+    separator = lines[0].removeprefix("epoch")[:1] or ","
+    rows = list(csv.DictReader(lines, delimiter=separator))
+    if not rows:
+        raise _no_csv_logger(path, "it holds no epoch")
+    return _columns(path, rows)
+
+
+def _columns(
+    path: Path, rows: list[dict[str, str]]
+) -> tuple[npt.NDArray[np.int64], dict[str, Array], list[str]]:
+    if any(None in row or None in row.values() for row in rows):
+        raise _no_csv_logger(path, "a row has more or fewer values than the header")
+    try:
+        epochs = [int(row["epoch"]) for row in rows]
+    except ValueError as error:
+        raise _no_csv_logger(path, "an epoch is not a whole number") from error
+    begin = max([i for i in range(1, len(rows)) if epochs[i] <= epochs[i - 1]] or [0])
+    columns = {}
+    for name in rows[0]:
+        with contextlib.suppress(ValueError):  # a column of arrays or texts
+            columns[name] = np.array([_cell(row[name]) for row in rows[begin:]])
+    del columns["epoch"]
+    notes = [f"the file holds several runs; rows {begin + 1} and later count"] if begin else []
+    return np.array(epochs[begin:], dtype=np.int64), columns, notes
+
+
+def _cell(text: str) -> float:
+    return float("nan") if text in ("NA", "") else float(text.strip('"[]'))
+
+
+def _no_csv_logger(path: Path, why: str) -> ValueError:
+    allowed = "a file written by keras.callbacks.CSVLogger (a header 'epoch,loss,...')"
+    return ValueError(arguments.message("source", allowed, str(path), f"Here {why}."))

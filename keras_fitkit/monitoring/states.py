@@ -1,0 +1,230 @@
+"""From curves to a state: the evidence, and the order in which it is weighed.
+
+Every threshold is a named constant here. They were tuned on one seed of the labelled
+curves of `benchmarks/diagnosis.py`, which reports on another.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Literal
+
+import numpy as np
+
+from keras_fitkit.monitoring import rules
+from keras_fitkit.monitoring.curves import Curves
+from keras_fitkit.monitoring.rules import Array, Rule
+
+State = Literal[
+    "healthy",
+    "overfitting",
+    "underfitting",
+    "undertrained",
+    "diverging",
+    "plateau",
+    "validation_easier",
+    "unknown",
+]
+Severity = Literal["none", "mild", "moderate", "severe"]
+
+MIN_EPOCHS = 5  # fewer finite epochs tell nothing
+SKILL = 0.25  # share of the constant predictor's loss a model must remove to have learnt
+FALLING = 0.05  # improvement in the last third: training still falls
+FAST = 0.13  # improvement in the last third: more epochs would pay
+FLAT = 0.015  # improvement in the last third below which a curve is flat
+NO_PROGRESS = 0.05  # improvement since epoch 1 that counts as none (no constant known)
+EASIER = 0.03  # validation better than training by this fraction, lastingly
+LIGHT = 0.3  # smoothing for numbers that are shown
+DIVERGING = 0.05  # training above its minimum by this fraction and beyond noise
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """A state with the index (into the curves) where it began and its numbers."""
+
+    state: State
+    since: int | None = None
+    severity: Severity = "none"
+    evidence: dict[str, float | int | str | None] = dataclasses.field(
+        default_factory=dict
+    )
+
+
+def judge(curves: Curves, rule: Rule) -> Verdict:
+    """The verdict on the last epoch of `curves`."""
+    broken = _not_finite(curves)
+    if broken is not None:
+        return broken
+    where = np.flatnonzero(curves.usable)
+    if len(where) < MIN_EPOCHS:
+        return Verdict("unknown", evidence={"reason": _too_few(curves, len(where))})
+    train, validation = curves.oriented(curves.train), curves.oriented(curves.validation)
+    evidence = _measure(curves, where, train, validation)
+    state, since, severity = _state(curves, rule, train, validation, evidence)
+    return Verdict(state, None if since is None else int(where[since]), severity, evidence)
+
+
+def _not_finite(curves: Curves) -> Verdict | None:
+    if curves.bad_weights is not None:
+        epoch, names = curves.bad_weights
+        since = int(np.searchsorted(curves.epochs, epoch))
+        found = {"non_finite_weights": ", ".join(names), "epoch": epoch + 1}
+        return Verdict("diverging", min(since, len(curves.epochs) - 1), "severe", found)
+    shown = curves.train if curves.keras_train is None else curves.keras_train
+    for name, values in ((curves.monitor, shown), (f"val_{curves.monitor}", curves.validation)):
+        if len(values) == 0 or math.isfinite(values[-1]):
+            continue
+        # A gap in the log (an epoch without validation) is NaN too: only a value that
+        # was finite before, or a training value, says that something broke.
+        broke = _broke(values) if name == curves.monitor else _became_infinite(values)
+        if broke is not None:
+            found = {f"{name}_last": str(values[-1]), "epoch": int(curves.epochs[broke]) + 1}
+            return Verdict("diverging", broke, "severe", found)
+    return None
+
+
+def _broke(values: Array) -> int | None:
+    finite = np.flatnonzero(np.isfinite(values))
+    return int(finite[-1]) + 1 if len(finite) else 0
+
+
+def _became_infinite(values: Array) -> int | None:
+    return int(np.flatnonzero(np.isinf(values))[0]) if np.isinf(values[-1]) else None
+
+
+def _too_few(curves: Curves, count: int) -> str:
+    if not np.isfinite(curves.validation).any():
+        never = "never finite" if len(curves.validation) else "not there"
+        return (
+            f"val_{curves.monitor} is {never}: pass validation_data (or "
+            "validation_split) to fit, and look for NaN in it"
+        )
+    after = " since another callback stopped changing the model" if curves.start else ""
+    plural = "epoch" if count == 1 else "epochs"
+    return f"only {count} {plural} with both values{after}; at least {MIN_EPOCHS} are needed"
+
+
+def _measure(
+    curves: Curves, where: Array, train: Array, validation: Array
+) -> dict[str, float | int | str | None]:
+    smoothed = rules.smooth(validation, LIGHT)
+    best = int(np.argmin(smoothed))
+    sign = 1.0 if curves.mode == "min" else -1.0
+    third = max(3, math.ceil(len(train) / 3))
+    return {
+        "epochs": len(where),
+        "train_last": sign * float(train[-1]),
+        "validation_last": sign * float(validation[-1]),
+        "validation_best": sign * float(validation[best]),
+        "best_epoch": int(curves.epochs[int(where[best])]) + 1,
+        "validation_rise": _relative(smoothed[-1] - smoothed[best], smoothed[best]),
+        "validation_noise": rules.noise_level(validation),
+        "gap_first": float(validation[0] - train[0]),
+        "gap_last": float(validation[-1] - train[-1]),
+        "gap_trend_z": rules.mann_kendall_z((validation - train)[-15:]),
+        "train_improvement_last_third": improvement(train, third),
+        "validation_improvement_last_third": improvement(validation, third),
+        "constant_predictor": curves.constant,
+        "skill": skill(curves, sign * float(np.median(train[-3:]))),
+    }
+
+
+def skill(curves: Curves, train_last: float) -> float | None:
+    """Share of the constant predictor's error that the model removed, or None."""
+    constant = curves.constant
+    if constant is None or not math.isfinite(constant):
+        return None
+    if curves.mode == "min":
+        return 1.0 - train_last / constant if constant > 0 else None
+    bounded = 0.0 <= constant < 1.0 and 0.0 <= train_last <= 1.0
+    return (train_last - constant) / (1.0 - constant) if bounded else None
+
+
+def improvement(values: Array, count: int) -> float:
+    """Relative fall over the last `count` values, by the median slope (Theil-Sen)."""
+    last = values[-count:]
+    later, earlier = np.tril_indices(len(last), -1)
+    slopes = (last[later] - last[earlier]) / (later - earlier)
+    fall = -float(np.median(slopes)) * (len(last) - 1)
+    level = float(np.median(last)) + fall / 2
+    return min(_relative(fall, level), 1.0)
+
+
+def _relative(part: float, whole: float) -> float:
+    return float(part) / abs(float(whole)) if whole else (0.0 if part == 0 else math.inf)
+
+
+def _state(
+    curves: Curves,
+    rule: Rule,
+    train: Array,
+    validation: Array,
+    evidence: dict[str, float | int | str | None],
+) -> tuple[State, int | None, Severity]:
+    trend = rules.OverfitTrend.for_run(len(train))
+    up = rules.rise(train, trend.decay, DIVERGING, max(trend.sigmas, 4.0))
+    worse = rules.rise(validation, trend.decay, trend.relative, trend.sigmas)
+    if up.risen[-1] and worse.height[-1] > 0:
+        return "diverging", int(np.argmin(up.smoothed)), "severe"
+    flagged = np.flatnonzero(rules.flags(rule, train, validation))
+    if len(flagged):
+        evidence["flagged_epoch"] = int(curves.epochs[curves.usable][flagged[0]]) + 1
+        before = float(np.min(worse.smoothed[: flagged[0] + 1]))
+        lasting = 0.5 * float(worse.threshold[flagged[0]])
+        if worse.smoothed[-1] > before + lasting:
+            since = int(np.argmin(rules.smooth(validation, LIGHT)))
+            return "overfitting", since, _severity(float(evidence["validation_rise"] or 0))
+        evidence["recovered"] = "validation fell below its earlier minimum again"
+    since_easier = _easier_since(train, validation)
+    if since_easier is not None:
+        return "validation_easier", since_easier, "moderate"
+    return _progress(train, validation, evidence)
+
+
+def _severity(rise: float) -> Severity:
+    if rise < 0.05:
+        return "mild"
+    return "moderate" if rise < 0.25 else "severe"
+
+
+def _easier_since(train: Array, validation: Array) -> int | None:
+    """Index since which validation is lastingly better than training, or None."""
+    excess = (train - validation) / np.maximum(np.abs(train), 1e-12)
+    half = excess[-max(MIN_EPOCHS, len(excess) // 2) :]
+    error = float(np.std(half)) / math.sqrt(len(half))
+    lasting = np.mean(half > 0) >= 0.9
+    if not (lasting and np.mean(half) > max(EASIER, 3.0 * error)):
+        return None
+    negative = np.flatnonzero(excess <= 0)
+    late = negative[negative < len(excess) - len(half)]
+    return int(late[-1]) + 1 if len(late) else 0
+
+
+def _progress(
+    train: Array, validation: Array, evidence: dict[str, float | int | str | None]
+) -> tuple[State, int | None, Severity]:
+    train_falls = float(evidence["train_improvement_last_third"] or 0.0)
+    falls = float(evidence["validation_improvement_last_third"] or 0.0)
+    found = evidence["skill"]
+    if found is not None and float(found) < SKILL:
+        if train_falls > FALLING:
+            return "undertrained", None, "moderate"
+        return "underfitting", 0, "severe" if float(found) < SKILL / 5 else "moderate"
+    total = _relative(float(train[0] - np.min(train)), float(train[0]))
+    if found is None and total < NO_PROGRESS and train_falls < FALLING:
+        evidence["improvement_since_first_epoch"] = total
+        return "underfitting", 0, "moderate"
+    at_best = float(evidence["validation_rise"] or 0.0) <= FLAT
+    if falls > FAST and train_falls > FALLING and at_best:
+        return "undertrained", None, "mild"
+    if falls < FLAT:
+        return "plateau", _flat_since(validation), "none"
+    return "healthy", None, "none"
+
+
+def _flat_since(validation: Array) -> int:
+    smoothed = rules.smooth(validation, LIGHT)
+    near = np.abs(smoothed - smoothed[-1]) <= 0.03 * abs(smoothed[-1])
+    outside = np.flatnonzero(~near)
+    return int(outside[-1]) + 1 if len(outside) else 0

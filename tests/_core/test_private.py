@@ -1,0 +1,284 @@
+"""One test a private name: each fails when Keras moves it."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from keras_fitkit._core import _private
+
+X = np.arange(24, dtype="float32").reshape(8, 3)
+Y = np.arange(8, dtype="float32").reshape(8, 1)
+
+
+def array(variable):
+    return keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(variable))
+
+
+def make_model(optimizer="sgd"):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, name="dense")])
+    model.compile(optimizer, "mse")
+    return model
+
+
+# --- sublayers, own_variables
+
+
+def test_sublayers_of_a_composite_layer():
+    layer = keras.layers.Bidirectional(keras.layers.LSTM(2, name="lstm"))
+    layer.build((None, 4, 3))
+    names = [child.name for child in _private.sublayers(layer)]
+    assert names == ["forward_lstm", "backward_lstm"]
+    cells = [type(c) for c in _private.sublayers(layer.forward_layer)]
+    assert cells == [keras.layers.LSTMCell]
+
+
+def test_sublayers_of_a_model_are_its_layers_in_order():
+    model = make_model()
+    assert _private.sublayers(model)[-1:] == model.layers
+    assert _private.sublayers(model.layers[0]) == []
+    _private.sublayers(model).clear()
+    assert model.layers, "the list is a copy"
+
+
+def test_own_variables_are_those_of_no_child():
+    norm = keras.layers.BatchNormalization()
+    norm.build((None, 3))
+    assert _private.own_variables(norm) == norm.weights
+    assert _private.own_variables(make_model()) == []
+    wrapped = keras.layers.SpectralNormalization(keras.layers.Dense(2))
+    wrapped.build((None, 3))
+    assert _private.own_variables(wrapped) == [wrapped.vector_u]
+
+
+# --- metric_direction
+
+
+@pytest.mark.parametrize(
+    ("metric", "expected"),
+    [
+        (keras.metrics.MeanSquaredError(), "min"),
+        (keras.metrics.BinaryAccuracy(), "max"),
+        (keras.metrics.AUC(), "max"),
+        (keras.metrics.Mean(), None),
+        (object(), None),
+    ],
+)
+def test_metric_direction(metric, expected):
+    assert _private.metric_direction(metric) == expected
+
+
+# --- running_fit
+
+
+class Look(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.found = {}
+
+    def on_train_begin(self, logs=None):
+        self.found["train_begin"] = _private.running_fit(self.model)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.found["epoch_end"] = _private.running_fit(self.model)
+
+
+def look(*data, **arguments):
+    model, callback = make_model(), Look()
+    other = keras.callbacks.TerminateOnNaN()
+    model.fit(*data, verbose=0, callbacks=[callback, other], **arguments)
+    assert _private.running_fit(model) is None
+    assert set(callback.found) == {"train_begin", "epoch_end"}
+    for found in callback.found.values():
+        kinds = [type(item) for item in found.callbacks]
+        assert kinds == [Look, keras.callbacks.TerminateOnNaN, keras.callbacks.History]
+        assert found.callbacks[0] is callback
+    return callback.found["epoch_end"]
+
+
+def test_running_fit_on_arrays():
+    weight = np.ones(8)
+    found = look(X, Y, sample_weight=weight, batch_size=4)
+    assert found.x is X
+    assert found.y is Y
+    assert found.sample_weight is weight
+    assert found.batch_size == 4
+    assert found.validation_weighted is None
+
+
+def test_running_fit_sees_the_data_after_the_validation_split():
+    found = look(X, Y, validation_split=0.25, shuffle=False)
+    np.testing.assert_array_equal(array(found.x), X[:6])
+    np.testing.assert_array_equal(array(found.y), Y[:6])
+    assert found.batch_size is None
+    assert found.validation_weighted is False
+
+
+@pytest.mark.parametrize(
+    ("validation", "weighted"), [((X, Y), False), ((X, Y, np.ones(8)), True)]
+)
+def test_running_fit_sees_weighted_validation(validation, weighted):
+    assert look(X, Y, validation_data=validation).validation_weighted is weighted
+
+
+class Batches(keras.utils.PyDataset):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return X[index * 4 : index * 4 + 4], Y[index * 4 : index * 4 + 4]
+
+
+def test_running_fit_on_a_dataset():
+    data = Batches()
+    found = look(data, validation_data=Batches())
+    assert found.x is data
+    assert found.y is None
+    assert found.validation_weighted is None
+
+
+def test_running_fit_is_that_of_the_asked_model():
+    inner, outer, seen = make_model(), make_model(), []
+
+    class Nested(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            inner.fit(X[:4], Y[:4], verbose=0, callbacks=[Inner()])
+
+    class Inner(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            for model in (inner, outer, make_model()):
+                found = _private.running_fit(model)
+                seen.append(None if found is None else len(found.x))
+
+    outer.fit(X, Y, verbose=0, callbacks=[Nested()])
+    assert seen == [4, 8, None]
+
+
+# --- validation_weights
+
+
+class Seen(keras.callbacks.Callback):
+    """The kernel during Keras's validation, inside our block, and around it."""
+
+    def __init__(self, others):
+        super().__init__()
+        self.others, self.validated, self.measured = others, [], []
+        self.before, self.after = [], []
+
+    def kernel(self):
+        return array(self.model.get_layer("dense").kernel)
+
+    def on_test_batch_end(self, batch, logs=None):
+        self.validated.append(self.kernel())
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.before.append(self.kernel())
+        with _private.validation_weights(tuple(self.others)):
+            self.measured.append(self.kernel())
+        self.after.append(self.kernel())
+
+
+def with_averages(wrap=lambda optimizer: optimizer):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(32, 3)).astype("float32")
+    model = make_model(wrap(keras.optimizers.SGD(0.05, use_ema=True, ema_momentum=0.9)))
+    model.get_layer("dense").kernel.assign(rng.normal(size=(3, 1)))
+    return model, x, x[:, :1]
+
+
+@pytest.mark.parametrize("swap_first", [False, True])
+@pytest.mark.parametrize(
+    "wrap", [lambda inner: inner, keras.optimizers.LossScaleOptimizer]
+)
+def test_validation_weights_are_those_that_fit_validated_with(swap_first, wrap):
+    model, x, y = with_averages(wrap)
+    swap = keras.callbacks.SwapEMAWeights()
+    seen = Seen([swap])
+    model.fit(
+        x,
+        y,
+        validation_data=(x, y),
+        validation_batch_size=32,
+        batch_size=4,
+        epochs=3,
+        verbose=0,
+        callbacks=[swap, seen] if swap_first else [seen, swap],
+    )
+    # TensorFlow swaps by adding and subtracting: off by rounding.
+    np.testing.assert_allclose(seen.measured, seen.validated, rtol=1e-6, atol=1e-7)
+    assert not np.allclose(seen.measured, seen.before, atol=1e-3)
+    np.testing.assert_array_equal(seen.before, seen.after)
+
+
+def test_validation_weights_of_a_swap_that_lasts_over_the_epoch():
+    model, x, y = with_averages()
+    swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+    seen = Seen([swap])
+    model.fit(
+        x,
+        y,
+        validation_data=(x, y),
+        validation_batch_size=32,
+        batch_size=4,
+        epochs=3,
+        verbose=0,
+        callbacks=[swap, seen],
+    )
+    # The averages are in the model already, and stay there.
+    np.testing.assert_array_equal(seen.measured, seen.before)
+    np.testing.assert_array_equal(seen.before, seen.after)
+    np.testing.assert_allclose(seen.measured, seen.validated, rtol=1e-6, atol=1e-7)
+
+
+def test_measuring_leaves_the_training_bit_for_bit_the_same():
+    def train(measure):
+        model, x, y = with_averages()
+        swap = keras.callbacks.SwapEMAWeights()
+        extra = [Seen([swap])] if measure else []
+        model.fit(
+            x,
+            y,
+            validation_data=(x, y),
+            batch_size=4,
+            epochs=3,
+            verbose=0,
+            callbacks=[swap, *extra],
+        )
+        averages = model.optimizer.variables
+        return [array(variable) for variable in (*model.weights, *averages)]
+
+    for plain, measured in zip(train(False), train(True), strict=True):
+        np.testing.assert_array_equal(plain, measured)
+
+
+def test_validation_weights_come_back_when_the_block_raises():
+    model = make_model(keras.optimizers.SGD(0.01, use_ema=True, ema_momentum=0.5))
+    swap = keras.callbacks.SwapEMAWeights()
+    swap.set_model(model)
+    model.fit(X, Y, verbose=0)
+    kernel = array(model.get_layer("dense").kernel)
+
+    def measure():
+        with _private.validation_weights((swap, keras.callbacks.History())):
+            assert swap._ema_weights_in_model
+            raise RuntimeError("in the block")
+
+    with pytest.raises(RuntimeError, match="in the block"):
+        measure()
+    np.testing.assert_array_equal(array(model.get_layer("dense").kernel), kernel)
+
+
+# --- global_seeds
+
+
+def test_global_seeds_is_what_unseeded_random_ops_advance():
+    keras.utils.set_random_seed(3)
+    keras.random.normal((1,))
+    (state,) = _private.global_seeds()
+    before = array(state)
+    first = array(keras.random.normal((4,)))
+    assert not np.array_equal(array(state), before)
+    state.assign(before)
+    np.testing.assert_array_equal(array(keras.random.normal((4,))), first)

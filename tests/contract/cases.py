@@ -1,0 +1,154 @@
+"""The tables of the contract tests. A later room adds rows, nothing else.
+
+`BAD_ARGUMENTS`: for each public callable and each of its arguments, values outside the
+documented range with the message they give. `UNRANGED`: arguments that take anything,
+with the reason.
+"""
+
+import dataclasses
+import re
+from typing import Any
+
+import numpy as np
+
+import keras_fitkit as kf
+
+LOSSES = {"loss": [1.0] * 9, "val_loss": [1.0] * 9}
+
+
+@dataclasses.dataclass(frozen=True)
+class Bad:
+    """One value that must be refused."""
+
+    value: Any
+    text: str
+    error: type[Exception] = ValueError
+    others: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def match(self):
+        return re.escape(self.text)
+
+    def arguments(self, name):
+        return {**self.others, name: self.value}
+
+
+def bad(*values, text, error=ValueError, **others):
+    return [Bad(value, text, error, others) for value in values]
+
+
+def flags(*names):
+    return {n: bad(1, "yes", text="must be True or False", error=TypeError) for n in names}
+
+
+STEPS = {"begin_step": 1, "end_step": 10}
+POLYNOMIAL = {"final_sparsity": 0.8, **STEPS}
+
+BAD_ARGUMENTS = {
+    "OverfitMonitor": {
+        "monitor": bad("val_loss", "", text="a training name, without 'val_'"),
+        "mode": bad("mni", text="Did you mean 'min'"),
+        "train_data": [
+            *bad((np.ones((3, 1)), np.ones(2)), text="arrays of the same length"),
+            *bad((np.ones((0, 1)), np.ones(0)), text="data with rows"),
+            *bad(iter([1]), 5, text="cannot be read a second time", error=TypeError),
+        ],
+        "sample": bad(0, -3, text="an integer >= 1"),
+        "rule": bad("prechelt", text="one of 'auto', 'gl', 'pq', 'up'"),
+        "every": bad(0, text="an integer >= 1"),
+        "action": bad("stpo", text="Did you mean 'stop'"),
+        "verbose": bad(-1, 3, text="an integer in [0, 2]"),
+        **flags("check_weights"),
+    },
+    "EarlyStopping": {
+        "monitor": bad([], ["a", "a"], "", text="a list of different names"),
+        "min_delta": bad(-0.1, text="a number >= 0"),
+        "patience": [
+            *bad(-1, text="an integer >= 0"),
+            *bad(3, text="0 with a rule", criterion="gl"),
+        ],
+        "verbose": bad(-1, text="an integer >= 0"),
+        "mode": bad("mni", text="Did you mean 'min'"),
+        "baseline": bad(float("nan"), text="a number"),
+        "start_from_epoch": bad(-1, text="an integer >= 0"),
+        "min_delta_mode": bad("rel", text="one of 'absolute', 'relative'"),
+        "smoothing": bad(1.0, -0.1, text="a number in [0, 1)"),
+        "stopping_threshold": bad(float("inf"), text="a number"),
+        "divergence_threshold": [
+            *bad(float("inf"), text="a number"),
+            *bad(0.1, text="above `stopping_threshold`", stopping_threshold=0.5, mode="min"),
+        ],
+        "min_epochs": bad(-1, text="an integer >= 0"),
+        "max_seconds": bad(0, -1.0, text="a number > 0"),
+        "criterion": bad("ql", text="one of 'patience', 'gl', 'pq', 'up'"),
+        "best_weights_path": [
+            *bad("best.h5", text="a path that ends in '.weights.h5'"),
+            *bad("no/such/a.weights.h5", text="a path in a folder that exists"),
+        ],
+        "start_when": bad("never", text="one of 'auto'"),
+        "combine": bad("both", text="one of 'all', 'any'"),
+        **flags("restore_best_weights", "check_finite"),
+        "restore_best_optimizer": [
+            *bad(1, text="must be True or False", error=TypeError),
+            *bad(True, text="False without restore_best_weights=True"),
+        ],
+    },
+    "ConstantSparsity": {
+        "final_sparsity": bad(80, 1.0, -0.1, text="For 80 % pass 0.8."),
+        "begin_step": bad(-1, text="an integer >= 0", final_sparsity=0.5),
+        "end_step": bad(5, text="an integer > `begin_step`", final_sparsity=0.5, begin_step=5),
+        "frequency": bad(0, text="an integer >= 1", final_sparsity=0.5),
+    },
+    "PolynomialSparsity": {
+        "final_sparsity": bad(80, 1.0, text="For 80 % pass 0.8.", **STEPS),
+        "begin_step": bad(-1, text="an integer >= 0", final_sparsity=0.8, end_step=3),
+        "end_step": bad(5, text="an integer > `begin_step`", final_sparsity=0.8, begin_step=5),
+        "initial_sparsity": [
+            *bad(0.9, text="at most `final_sparsity`", **POLYNOMIAL),
+            *bad(-0.1, text="a number in [0, 1)", **POLYNOMIAL),
+        ],
+        "power": bad(0, text="a number > 0", **POLYNOMIAL),
+        "frequency": bad(0, text="an integer >= 1", **POLYNOMIAL),
+    },
+    "diagnose": {
+        "source": bad(3, text="a History, a dict of lists", error=TypeError),
+        "monitor": bad("los", text="Did you mean 'loss'", source=LOSSES),
+        "mode": bad("mx", text="Did you mean 'max'", source=LOSSES),
+        "rule": bad("gll", text="Did you mean 'gl'", source=LOSSES),
+    },
+    "monitoring.OverfitTrend": {
+        "decay": bad(1.0, text="a number in [0, 1)"),
+        "relative": bad(-0.1, text="a number >= 0"),
+        "sigmas": bad(-0.1, text="a number >= 0"),
+        "window": bad(2, text="an integer >= 3"),
+        "patience": bad(0, text="an integer >= 1"),
+        "gap_z": bad(-1, text="a number >= 0"),
+    },
+    "monitoring.GeneralizationLoss": {"threshold": bad(0, text="a number > 0")},
+    "monitoring.ProgressQuotient": {
+        "threshold": bad(0, text="a number > 0"),
+        "strip": bad(0, text="an integer >= 1"),
+    },
+    "monitoring.SuccessiveStrips": {
+        "successive": bad(0, text="an integer >= 1"),
+        "strip": bad(0, text="an integer >= 1"),
+    },
+}
+
+# Public callables all of whose arguments stand above have no entry here.
+UNRANGED: dict[str, dict[str, str]] = {}
+
+# Callbacks, made so that they do their work in a fit of a few epochs.
+CALLBACKS = {
+    "OverfitMonitor": lambda: kf.OverfitMonitor(verbose=0),
+    "OverfitMonitor-running-mean": lambda: kf.OverfitMonitor(train_data=None, verbose=0),
+    "EarlyStopping": lambda: kf.EarlyStopping(patience=9, restore_best_weights=True),
+    "EarlyStopping-list": lambda: kf.EarlyStopping(
+        ["val_loss", "val_mae"],
+        patience=9,
+        smoothing=0.5,
+        restore_best_weights=True,
+        restore_best_optimizer=True,
+    ),
+    "EarlyStopping-gl": lambda: kf.EarlyStopping(criterion="gl"),
+}

@@ -1,0 +1,204 @@
+"""States, evidence and advice, from curves whose state is known by construction."""
+
+import json
+
+import numpy as np
+import pytest
+
+from keras_fitkit.monitoring.advice import ADVICE
+from keras_fitkit.monitoring.curves import half_epoch
+from keras_fitkit.monitoring.diagnosis import MEANING, diagnose_curves
+
+EPOCHS = np.arange(60.0)
+FALLING = 0.2 + 0.8 * np.exp(-EPOCHS / 6)
+
+
+def noisy(values, scale=0.004, seed=0):
+    return values + np.random.default_rng(seed).normal(scale=scale, size=len(values))
+
+
+CASES = {
+    "overfitting": (np.exp(-EPOCHS / 8), FALLING + 0.01 * np.maximum(EPOCHS - 20, 0), None),
+    "diverging": (FALLING + np.maximum(EPOCHS - 30, 0) * 0.05,
+                  FALLING + np.maximum(EPOCHS - 30, 0) * 0.05 + 0.1, None),
+    "validation_easier": (FALLING, 0.7 * FALLING, None),
+    "underfitting": (0.97 - 0.02 * np.exp(-EPOCHS / 9), np.full(60, 0.99), 1.0),
+    "undertrained": (1 - EPOCHS / 80, 1.02 - EPOCHS / 80, 1.0),
+    "plateau": (0.2 + 0.8 * np.exp(-EPOCHS / 3), 0.25 + 0.8 * np.exp(-EPOCHS / 3), 1.0),
+    "healthy": (0.2 + 0.8 * np.exp(-EPOCHS / 14), 0.3 + 0.8 * np.exp(-EPOCHS / 14), 1.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("state", CASES)
+def test_each_state_is_told_from_curves_made_for_it(state):
+    train, validation, constant = CASES[state]
+    verdict = diagnose_curves(noisy(train), noisy(validation, seed=1), constant=constant)
+    assert verdict.state == state
+    assert verdict.advice == ADVICE[state] or state in ("healthy", "plateau")
+
+
+@pytest.mark.parametrize("state", CASES)
+def test_a_score_is_judged_like_the_loss_it_mirrors(state):
+    train, validation, _ = CASES[state]
+    train, validation = noisy(train), noisy(validation, seed=1)
+    by_loss = diagnose_curves(train, validation)
+    # The same curves upside down; the offset keeps relative sizes what they were.
+    by_score = diagnose_curves(-train, -validation, monitor="auc", mode="max")
+    assert by_score.state == by_loss.state
+    assert by_score.since_epoch == by_loss.since_epoch
+    np.testing.assert_allclose(by_score.curves.gap, by_loss.curves.gap)
+
+
+def test_overfitting_began_at_the_minimum_of_validation():
+    train, validation, _ = CASES["overfitting"]
+    verdict = diagnose_curves(train, validation)
+    assert abs(verdict.since_epoch - int(np.argmin(validation))) <= 2
+    assert verdict.evidence["best_epoch"] == verdict.since_epoch + 1
+    assert verdict.evidence["gap_last"] == pytest.approx(validation[-1] - train[-1])
+    assert verdict.evidence["flagged_epoch"] > verdict.since_epoch + 1
+
+
+def test_severity_follows_the_rise():
+    train = np.exp(-EPOCHS / 8)
+    base = 0.3 + 0.7 * np.exp(-EPOCHS / 4)
+    rises = {"mild": 0.045, "moderate": 0.15, "severe": 1.0}
+    for severity, rise in rises.items():
+        validation = base + rise * 0.3 * np.maximum(EPOCHS - 25, 0) / 34
+        assert diagnose_curves(train, validation).severity == severity
+
+
+def test_validation_that_recovers_is_no_longer_overfitting():
+    train = np.exp(-EPOCHS / 8)
+    bump = 0.3 * np.exp(-(((EPOCHS - 30) / 6) ** 2))
+    verdict = diagnose_curves(train, 0.3 + 0.7 * np.exp(-EPOCHS / 12) + bump)
+    assert verdict.state != "overfitting"
+    assert "recovered" in verdict.evidence
+
+
+@pytest.mark.parametrize("count", [0, 1, 4])
+def test_too_few_epochs_are_unknown_with_the_number(count):
+    values = FALLING[:count]
+    verdict = diagnose_curves(values, values)
+    assert verdict.state == "unknown"
+    if count:
+        assert f"only {count} epoch" in verdict.summary
+
+
+def test_no_finite_validation_is_unknown_and_says_what_to_pass():
+    verdict = diagnose_curves(FALLING, np.full(60, np.nan))
+    assert verdict.state == "unknown"
+    assert "validation_data" in verdict.summary
+
+
+def test_nan_loss_is_diverging_since_the_first_nan():
+    train = FALLING.copy()
+    train[40:] = np.nan
+    verdict = diagnose_curves(train, FALLING)
+    assert (verdict.state, verdict.since_epoch) == ("diverging", 40)
+
+
+def test_nan_everywhere_is_diverging_since_the_first_epoch():
+    verdict = diagnose_curves(np.full(9, np.nan), np.full(9, np.nan))
+    assert (verdict.state, verdict.since_epoch) == ("diverging", 0)
+
+
+def test_single_nan_epochs_are_left_out():
+    train, validation, _ = CASES["overfitting"]
+    holes = validation.copy()
+    holes[::7] = np.nan
+    assert diagnose_curves(train, holes).state == "overfitting"
+
+
+def test_without_the_constant_predictor_skill_is_none_with_a_reason():
+    verdict = diagnose_curves(*CASES["healthy"][:2])
+    assert verdict.evidence["skill"] is None
+    assert "not known (the run did not record it)" in verdict.render()
+
+
+def test_skill_is_the_error_removed_beyond_the_constant_predictor():
+    verdict = diagnose_curves(np.full(10, 0.5), np.full(10, 0.5), constant=2.0)
+    assert verdict.evidence["skill"] == pytest.approx(1 - 0.5 / 2.0)
+
+
+def test_remedies_of_over_and_underfitting_are_not_swapped():
+    over = " ".join(remedy.text.lower() for remedy in ADVICE["overfitting"])
+    under = " ".join(remedy.text.lower() for remedy in ADVICE["underfitting"])
+    for cure in ("more training data", "penalty on the weights", "dropout after"):
+        assert cure in over
+        assert cure not in under
+    for cure in ("more capacity", "less regularization", "features"):
+        assert cure in under
+        assert cure not in over
+    assert "more epochs" in ADVICE["undertrained"][0].text.lower()
+
+
+@pytest.mark.parametrize("state", ADVICE)
+def test_every_call_in_the_advice_is_a_call_that_exists(state):
+    import keras
+
+    import keras_fitkit as kf
+
+    for remedy in ADVICE[state]:
+        call = remedy.call
+        if call.startswith(("kf.", "keras.")) and "(x_train" not in call:
+            eval(call, {"kf": kf, "keras": keras})
+
+
+def test_every_state_has_a_meaning_and_advice():
+    assert set(MEANING) == set(ADVICE) >= set(CASES)
+
+
+def test_a_wide_gap_is_pointed_out_even_when_validation_does_not_rise():
+    train = 0.01 + np.exp(-EPOCHS / 3)
+    validation = 0.5 + np.exp(-EPOCHS / 3)
+    verdict = diagnose_curves(train, validation)
+    assert verdict.state == "plateau"
+    assert "gap is wide" in verdict.advice[-1].text
+
+
+def test_an_easier_validation_set_seen_by_the_running_mean_may_be_dropout():
+    verdict = diagnose_curves(FALLING, 0.7 * FALLING, honest=False)
+    assert "dropout" in verdict.advice[0].text
+
+
+def test_report_is_text_json_and_escaped_html():
+    train, validation, _ = CASES["overfitting"]
+    verdict = diagnose_curves(train, validation, monitor="<loss>")
+    text = verdict.render()
+    assert str(verdict) == text
+    assert "overfitting since epoch" in text
+    assert "kf.EarlyStopping(patience=5" in text
+    plain = json.loads(json.dumps(verdict.to_dict(), allow_nan=False))
+    assert plain["state"] == "overfitting"
+    assert plain["evidence"]["best_epoch"] == verdict.evidence["best_epoch"]
+    page = verdict._repr_html_()
+    assert "&lt;loss&gt;" in page
+    assert "<loss>" not in page
+    assert "<Diagnosis of <loss>: overfitting" in repr(verdict)
+
+
+def test_half_epoch_moves_a_running_mean_to_the_end_of_its_epoch():
+    running = np.array([4.0, 2.0, 1.0])
+    # Halfway to the next mean; the last goes on by half of its last ratio.
+    np.testing.assert_allclose(half_epoch(running), [3.0, 1.5, 1.0 * np.sqrt(0.5)])
+
+
+def test_half_epoch_keeps_a_positive_error_positive_and_a_score_below_1():
+    assert half_epoch(np.array([2.0, 0.1]))[-1] > 0
+    assert half_epoch(np.array([0.5, 0.98]), "max")[-1] < 1
+
+
+def test_half_epoch_of_negative_values_is_linear():
+    np.testing.assert_allclose(half_epoch(np.array([-1.0, -3.0])), [-2.0, -4.0])
+
+
+def test_half_epoch_of_one_epoch_is_what_there_is():
+    np.testing.assert_array_equal(half_epoch(np.array([2.0])), [2.0])
+
+
+def test_half_epoch_comes_closer_to_the_clean_curve_than_the_running_mean():
+    steps = 0.3 + np.exp(-np.arange(2000) / 400)  # 20 epochs of 100 steps
+    clean = steps[99::100]
+    running = steps.reshape(20, 100).mean(axis=1)
+    raw = np.abs(running - clean).max()
+    assert np.abs(half_epoch(running) - clean).max() < 0.2 * raw

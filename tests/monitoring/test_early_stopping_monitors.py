@@ -1,0 +1,291 @@
+"""Which metrics EarlyStopping watches, and from which epoch on: scripted logs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from keras_fitkit.monitoring.early_stopping import EarlyStopping
+
+
+class Scripted:
+    """A model whose weights are the number of the epoch."""
+
+    def __init__(self) -> None:
+        self.stop_training = False
+        self.epoch = -1
+
+    def get_weights(self) -> Any:
+        return [np.array(float(self.epoch))]
+
+    def set_weights(self, weights: Any) -> None:
+        self.epoch = int(weights[0])
+
+
+def drive(stopper: Any, epochs: Any, first: int = 0) -> int:
+    """Feeds one dict of logs an epoch; returns the number of epochs that ran."""
+    stopper.set_model(Scripted())
+    stopper.on_train_begin()
+    done = go_on(stopper, epochs, first)
+    stopper.on_train_end()
+    return done
+
+
+def go_on(stopper: Any, epochs: Any, first: int = 0) -> int:
+    for epoch, logs in enumerate(epochs, first):
+        stopper.model.epoch = epoch
+        stopper.on_epoch_end(epoch, logs)
+        if stopper.model.stop_training:
+            return epoch - first + 1
+    return len(epochs)
+
+
+def table(**columns: list[float]) -> list[dict[str, float]]:
+    return [
+        dict(zip(columns, row, strict=True))
+        for row in zip(*columns.values(), strict=True)
+    ]
+
+
+FLAT = [1.0] * 9
+FALLING = [9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0]
+BOTH = {"val_loss": FLAT, "val_mae": FALLING}
+
+
+def test_all_metrics_of_a_list_must_agree() -> None:
+    stopper = EarlyStopping(["val_loss", "val_mae"], patience=2)
+    assert drive(stopper, table(**BOTH)) == 9
+    assert stopper.wait == 0  # the metric that will decide last
+    later = {"val_loss": FLAT, "val_mae": [9.0, 8, 7, 6, 6, 6, 6, 6, 6]}
+    assert drive(stopper, table(**later)) == 6
+    why = stopper.report().why
+    assert "`val_loss` did not improve for 5 epochs" in why
+    assert "`val_mae` did not improve for 2 epochs" in why
+
+
+def test_any_metric_of_a_list_is_enough() -> None:
+    stopper = EarlyStopping(["val_loss", "val_mae"], patience=2, combine="any")
+    assert drive(stopper, table(**BOTH)) == 3
+    assert stopper.wait == 2
+    assert "val_mae" not in stopper.report().why
+
+
+def test_best_follows_the_first_metric() -> None:
+    curves = table(val_acc=[0.5, 0.9, 0.7], val_loss=[3.0, 2.0, 1.0])
+    names = ["val_acc", "val_loss"]
+    stopper = EarlyStopping(names, patience=5, restore_best_weights=True)
+    drive(stopper, curves)
+    assert (stopper.best, stopper.best_epoch, stopper.model.epoch) == (0.9, 1, 1)
+    assert stopper.monitor_op is keras.ops.greater
+    assert stopper.monitor is names
+    assert stopper.report().values["val_loss"]["best"] == 1.0
+    drive(stopper := EarlyStopping(names[::-1], patience=5), curves)
+    assert (stopper.best, stopper.best_epoch) == (1.0, 2)
+
+
+def test_arguments_by_name() -> None:
+    stopper = EarlyStopping(
+        ["score", "cost"],
+        min_delta={"score": 0.5},
+        mode={"score": "max", "cost": "min"},
+        baseline={"cost": 7.0},
+        patience=2,
+        combine="any",
+    )
+    # score: 0.4 more is no improvement of 0.5; cost improves, min_delta 0
+    rising = table(score=[1.0, 1.4, 1.4, 1.4], cost=[6.0, 5, 4, 3])
+    assert drive(stopper, rising) == 3
+    # cost: 9, 8 do not pass the baseline 7, but improve; then two bad epochs
+    below = table(score=[1.0, 2, 3, 4, 5], cost=[9.0, 8, 8, 8, 8])
+    assert drive(stopper, below) == 4
+
+
+def test_thresholds_by_name() -> None:
+    names = ["val_loss", "val_acc"]
+    goals = {"val_loss": 0.5, "val_acc": 0.9}
+    curves = table(val_loss=[0.4, 0.4, 0.6], val_acc=[0.8, 0.95, 0.8])
+    stopper = EarlyStopping(names, patience=9, stopping_threshold=goals)
+    assert drive(stopper, curves) == 2
+    stopper = EarlyStopping(names, patience=9, stopping_threshold=goals, combine="any")
+    assert drive(stopper, curves) == 1
+    # a metric without a goal has no say
+    stopper = EarlyStopping(names, patience=9, stopping_threshold={"val_acc": 0.9})
+    assert drive(stopper, curves) == 2
+    # one that diverged is enough, also with combine="all"
+    stopper = EarlyStopping(names, patience=9, divergence_threshold={"val_loss": 0.5})
+    assert drive(stopper, curves) == 3
+
+
+def test_a_list_with_a_metric_that_is_validated_now_and_then() -> None:
+    logs: list[dict[str, float]] = [{"loss": 1.0} for _ in range(9)]
+    for epoch in (2, 5, 8):
+        logs[epoch]["val_loss"] = 1.0
+    stopper = EarlyStopping(["val_loss", "loss"], patience=2)
+    assert drive(stopper, logs) == 9  # val_loss: 1 + 2 evaluations
+    assert stopper.best_epoch == 2
+
+
+@pytest.mark.parametrize("mode", ["auto", "min"])
+def test_a_misspelt_monitor_is_an_error_in_the_first_epoch(mode: str) -> None:
+    # row 14: with mode="min" Keras only warns, trains to the end and never stops
+    logs = [{"loss": 1.0, "accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.5}]
+    expected = (
+        r"in `logs`: 'accuracy', 'loss', 'val_accuracy', 'val_loss'\. Received: "
+        r"monitor='val_acuracy'\. Did you mean 'val_accuracy'"
+    )
+    with pytest.raises(ValueError, match=expected):
+        drive(EarlyStopping("val_acuracy", mode=mode), logs)
+    with pytest.raises(ValueError, match=r"monitor='losss'\. Did you mean 'loss'"):
+        drive(EarlyStopping("losss", mode=mode), logs)
+    with pytest.raises(ValueError, match="monitor='val_lost'"):
+        drive(EarlyStopping(["val_loss", "val_lost"], mode=mode), logs)
+
+
+def test_a_misspelt_monitor_waits_for_the_first_validation() -> None:
+    logs = [{"loss": 1.0}, {"loss": 1.0, "val_loss": 1.0}]
+    stopper = EarlyStopping("val_lss", mode="min")
+    stopper.set_model(Scripted())
+    stopper.on_train_begin()
+    stopper.on_epoch_end(0, logs[0])
+    with pytest.raises(ValueError, match="Did you mean 'val_loss'"):
+        stopper.on_epoch_end(1, logs[1])
+
+
+def test_no_validation_is_an_error_at_the_end() -> None:
+    stopper = EarlyStopping(patience=3)
+    with pytest.raises(ValueError, match=r"no epoch of this fit had validation\. Pass"):
+        drive(stopper, [{"loss": 1.0}] * 4)
+    assert stopper.report().condition == "finished"
+
+
+def test_no_validation_yet_is_a_warning_when_something_else_stopped() -> None:
+    # validation_freq=10, and another callback ends the fit in epoch 2
+    stopper = EarlyStopping(patience=3)
+    stopper.set_model(Scripted())
+    stopper.on_train_begin()
+    stopper.on_epoch_end(0, {"loss": 1.0})
+    stopper.model.stop_training = True
+    with pytest.warns(UserWarning, match="no epoch of this fit had validation"):
+        stopper.on_train_end()
+    assert stopper.report().condition == "other"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("val_loss", "less"),
+        ("val_b_loss", "less"),  # row 14: Keras raises, after a whole epoch
+        ("val_b_accuracy", "greater"),
+        ("val_f1_score", "greater"),
+        ("gap_loss", "less"),
+    ],
+)
+def test_the_direction_comes_from_the_name(name: str, expected: str) -> None:
+    stopper = EarlyStopping(name, patience=1)
+    stopper.set_model(Scripted())
+    stopper.on_train_begin()
+    assert stopper.monitor_op is getattr(keras.ops, expected)  # before the first epoch
+
+
+def test_an_unknown_direction_is_an_error_that_says_what_to_pass() -> None:
+    stopper = EarlyStopping("val_quality")
+    with pytest.raises(ValueError, match=r"monitor='val_quality'.* mode='max' for a"):
+        drive(stopper, table(val_quality=[1.0]))
+    assert (
+        drive(EarlyStopping("val_quality", mode="max"), table(val_quality=[1.0])) == 1
+    )
+
+
+def test_thresholds_that_contradict_the_direction() -> None:
+    arguments = {"stopping_threshold": 0.9, "divergence_threshold": 0.95}
+    expected = r"`divergence_threshold` must be below `stopping_threshold` \(0.9\)"
+    with pytest.raises(ValueError, match=expected):
+        EarlyStopping("val_acc", mode="max", **arguments)
+    stopper = EarlyStopping("val_acc", **arguments)
+    with pytest.raises(ValueError, match=expected):
+        stopper.on_train_begin()
+    expected = r"`divergence_threshold` must be above `stopping_threshold` \(0.9\)"
+    with pytest.raises(ValueError, match=expected):
+        EarlyStopping(mode="min", stopping_threshold=0.9, divergence_threshold=0.9 / 2)
+
+
+def test_epochs_below_the_target_sparsity_neither_count_nor_become_best() -> None:
+    logs = table(
+        val_loss=[0.1, 0.2, 0.3, 0.4, 0.9, 0.8, 0.85, 0.86],
+        sparsity=[0.0, 0.3, 0.5, 0.7, 0.9, 0.9, 0.9, 0.9],
+        sparsity_target=[0.9] * 8,
+    )
+    stopper = EarlyStopping(patience=2, restore_best_weights=True)
+    assert drive(stopper, logs) == 8
+    assert (stopper.best, stopper.best_epoch, stopper.model.epoch) == (0.8, 5, 5)
+    assert drive(EarlyStopping(patience=2, start_when=None), logs) == 3
+
+
+def test_rounded_sparsity_is_at_its_target_and_a_ramp_is_not() -> None:
+    at = table(
+        val_loss=[1.0, 1.0], sparsity=[0.9 - 1e-8] * 2, sparsity_target=[0.9] * 2
+    )
+    assert drive(EarlyStopping(patience=1), at) == 2
+    ramp = table(val_loss=[1.0, 1.0], sparsity=[0.899] * 2, sparsity_target=[0.9] * 2)
+    assert drive(EarlyStopping(patience=1), ramp) == 2
+    stopper = EarlyStopping(patience=1, restore_best_weights=True)
+    with pytest.warns(UserWarning, match="while `sparsity` is below `sparsity_target`"):
+        drive(stopper, ramp)
+    assert stopper.best is None
+
+
+def test_what_was_best_before_the_ramp_is_forgotten() -> None:
+    dense = table(val_loss=[0.1, 0.2])
+    ramp = table(val_loss=[0.3, 0.4], sparsity=[0.4, 0.7], sparsity_target=[0.8] * 2)
+    after = table(
+        val_loss=[0.6, 0.5, 0.7], sparsity=[0.8] * 3, sparsity_target=[0.8] * 3
+    )
+    stopper = EarlyStopping(patience=2, smoothing=0.5, restore_best_weights=True)
+    drive(stopper, dense + ramp + after)
+    # smoothed from 0.6 on: (0.25 * 0.6 + 0.5 * 0.5) / 0.75 = 0.5333
+    assert stopper.best == pytest.approx(0.4 / 0.75, rel=1e-12)
+    assert stopper.model.epoch == 5
+    # also when the fit ends within the ramp
+    with pytest.warns(UserWarning, match=r"No best weights were restored\."):
+        drive(stopper, dense + ramp)
+    assert (stopper.best, stopper.best_weights) == (None, None)
+
+
+def test_a_pruner_later_in_the_list_is_seen_by_its_attributes() -> None:
+    class Pruner(keras.callbacks.Callback):
+        sparsity_, sparsity_target_ = 0.0, 0.5
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            self.sparsity_ = min(0.5, self.sparsity_ + 0.25)  # after this epoch
+
+    stopper = EarlyStopping("loss", patience=99, restore_best_weights=True)
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x = np.ones((8, 2))
+    model.fit(x, x[:, :1], epochs=4, verbose=0, callbacks=[stopper, Pruner()])
+    # sparsity in epochs 1 to 4, as EarlyStopping finds it: 0, 0.25, 0.5, 0.5
+    assert stopper.report().values["loss"]["wait"] == 0
+    assert stopper.best_epoch in (2, 3)
+    assert len(stopper.run_["metrics"][0]["train"]) == 0
+
+
+def test_a_callable_starts_the_count_once() -> None:
+    asked = []
+
+    def good_enough(logs: Any) -> bool:
+        asked.append(logs["val_loss"])
+        return bool(logs["val_loss"] < 0.5)
+
+    stopper = EarlyStopping(patience=2, start_when=good_enough)
+    curve = [9.0, 0.8, 0.4, 0.7, 0.6]
+    assert drive(stopper, table(val_loss=curve)) == 5
+    assert asked == [9.0, 0.8, 0.4]
+    assert (stopper.best, stopper.best_epoch) == (0.4, 2)
+    never = EarlyStopping(start_when=lambda logs: False)
+    drive(never, table(val_loss=curve))
+    assert (
+        "No epoch counts, because `start_when` was never true." in never.report().notes
+    )
