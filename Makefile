@@ -86,7 +86,7 @@ bench: .venv/.ready-dev ## run every benchmark in its quick form
 	  echo "== $$file"; $(bin)/python "$$file" --quick; \
 	done
 
-check: lint type test test-jax test-torch docs build ## everything that CI runs
+check: lint type test demo test-jax test-torch docs build ## everything that CI runs
 
 clean: ## remove what was built, and caches
 	rm -rf build dist site .cache .pytest_cache .mypy_cache .ruff_cache \

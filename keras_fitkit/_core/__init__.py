@@ -1,1 +1,1 @@
-"""What every room may use. No stability guarantee: import from `keras_fitkit` instead."""
+"""What every room may use. No stability guarantee: import from `keras_fitkit`."""

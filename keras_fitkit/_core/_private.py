@@ -53,7 +53,7 @@ def _tracked(layer: Any) -> list[Any]:
 
 
 def metric_direction(metric: Any) -> str | None:
-    """"max" or "min" for a Keras metric that knows its direction, else None.
+    """The direction, "max" or "min", of a Keras metric that knows it, else None.
 
     Private: `Metric._direction`, which Keras's own `mode="auto"` reads.
     """
@@ -87,8 +87,8 @@ def running_fit(model: Any) -> RunningFit | None:
 
     Private: reads the local variables of `Model.fit` from the call stack. A callback
     has no public way to the training data (keras#2813, #8165, tensorflow#36376) or to
-    the other callbacks. Only names that are arguments of the public `fit` are read, plus
-    its local `callbacks`. Never keep the result: it holds the user's data.
+    the other callbacks. Only names that are arguments of the public `fit` are read,
+    plus its local `callbacks`. Never keep the result: it holds the user's data.
     """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:

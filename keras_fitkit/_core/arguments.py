@@ -79,7 +79,10 @@ def integer(
 ) -> int:
     """An integer (Python or NumPy) from `low` to `high`, both included."""
     span = _interval(
-        -math.inf if low is None else low, math.inf if high is None else high, True, True
+        -math.inf if low is None else low,
+        math.inf if high is None else high,
+        True,
+        True,
     )
     allowed = f"an integer{span}"
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
@@ -115,7 +118,9 @@ def path(name: str, value: object, *, suffix: str = "") -> Path:
         raise ValueError(message(name, "a file, not a folder", str(value)))
     if not clean.parent.is_dir():
         hint = f"Make the folder first: '{clean.parent}' does not exist."
-        raise ValueError(message(name, "a path in a folder that exists", str(value), hint))
+        raise ValueError(
+            message(name, "a path in a folder that exists", str(value), hint)
+        )
     return clean
 
 

@@ -20,7 +20,7 @@ def atomic_path(path: Path, *, suffix: str = "") -> Iterator[Path]:
     try:
         yield temporary
         _sync(temporary)
-        os.replace(temporary, path)
+        temporary.replace(path)
         _sync_folder(path.parent)
     finally:
         with contextlib.suppress(FileNotFoundError):

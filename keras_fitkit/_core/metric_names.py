@@ -16,8 +16,8 @@ MODES = ("auto", "min", "max")
 # Words that say the direction of a metric that Keras itself cannot place: custom
 # functions, wrapped metrics and `output_metric` keys (`mode="auto"` raises there).
 _HIGHER = frozenset(
-    "acc accuracy auc precision recall f1 fbeta score iou dice r2 bleu map "
-    "sensitivity specificity similarity correlation pearson concordance psnr ssim".split()
+    "acc accuracy auc precision recall f1 fbeta score iou dice r2 bleu map psnr ssim "
+    "sensitivity specificity similarity correlation pearson concordance".split()
 )
 _LOWER = frozenset(
     "loss error mse mae rmse msle mape crossentropy entropy divergence hinge logcosh "
@@ -31,7 +31,7 @@ def training_name(name: str) -> str:
 
 
 def direction(name: str, model: Any = None, mode: str = "auto") -> str | None:
-    """"min" or "max" for the metric called `name` in `logs`, or None when unknown.
+    """Whether "min" or "max" is better for a metric in `logs`, or None when unknown.
 
     Args:
         name: the key, with or without `val_`, `train_` or `gap_` before it, and with or
@@ -65,9 +65,9 @@ def require_direction(name: str, model: Any = None, mode: str = "auto") -> str:
     found = direction(name, model, mode)
     if found is None:
         raise ValueError(
-            f"Whether `{name}` is better when it is higher or lower cannot be told from "
-            f"its name or its metric. Received: monitor={name!r}, mode='auto'. Pass "
-            "mode='max' for a score or mode='min' for an error."
+            f"Whether `{name}` is better when it is higher or lower cannot be told "
+            f"from its name or its metric. Received: monitor={name!r}, mode='auto'. "
+            "Pass mode='max' for a score or mode='min' for an error."
         )
     return found
 
@@ -87,8 +87,8 @@ def scalar(name: str, value: object) -> float:
     array = np.asarray(keras.ops.convert_to_numpy(value))
     if array.size != 1:
         raise ValueError(
-            f"`{name}` must be one number an epoch to be monitored. Received: an array of "
-            f"shape {array.shape}. Average it in the metric (`average='macro'`)."
+            f"`{name}` must be one number an epoch to be monitored. Received: an array "
+            f"of shape {array.shape}. Average it in the metric (`average='macro'`)."
         )
     return float(array.reshape(()))
 

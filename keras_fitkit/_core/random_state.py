@@ -18,9 +18,9 @@ from keras_fitkit._core import _private
 def preserved(model: Any = None, *owners: object) -> Iterator[None]:
     """Puts every random state back as it was when the block ends.
 
-    Covers Python's and NumPy's global generators, torch's where torch is loaded, Keras's
-    global seed generator, the seed generators of `model`'s layers, and generators that
-    an object of `owners` (a data set) holds as attributes.
+    Covers Python's and NumPy's global generators, torch's where torch is loaded,
+    Keras's global seed generator, the seed generators of `model`'s layers, and
+    generators that an object of `owners` (a data set) holds as attributes.
 
     Args:
         model: a Keras model, or None.

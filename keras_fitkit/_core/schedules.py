@@ -25,6 +25,9 @@ class SparsitySchedule:
     To make your own, subclass and define both methods. Schedules are immutable, so
     that one can be given to several callbacks.
 
+    Raises:
+        NotImplementedError: when a subclass does not define the method that is called.
+
     Example:
         >>> import keras_fitkit as kf
         >>> isinstance(kf.ConstantSparsity(0.5), kf.SparsitySchedule)

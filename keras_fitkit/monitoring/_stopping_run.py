@@ -166,13 +166,10 @@ class StoppingRun:
         if state.non_finite_epochs:
             count, first = len(state.non_finite_epochs), state.non_finite_epochs[0] + 1
             notes.append(f"Not finite in {count} epochs, first in epoch {first}.")
-        if (
-            state.epochs_done
-            and not state.started
-            and self.settings.start_when == "auto"
-        ):
+        waits = not state.started and any(watch.progress.seen for watch in self.watches)
+        if waits and self.settings.start_when == "auto":
             notes.append("No epoch counts while `sparsity` is below `sparsity_target`.")
-        elif state.epochs_done and not state.started:
+        elif waits:
             notes.append("No epoch counts, because `start_when` was never true.")
         elif (state.last_epoch or 0) < self.settings.start_from_epoch:
             start = self.settings.start_from_epoch

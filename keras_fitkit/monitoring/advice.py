@@ -18,6 +18,13 @@ class Remedy:
     Attributes:
         text: what to do and why.
         call: code that does it, or "" where there is none.
+
+    Raises:
+        Nothing: a plain record.
+
+    Example:
+        >>> Remedy("More epochs.", "epochs=2 * epochs").call
+        'epochs=2 * epochs'
     """
 
     text: str

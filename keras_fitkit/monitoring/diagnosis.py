@@ -61,7 +61,7 @@ class Diagnosis:
             "plateau", "validation_easier" or "unknown".
         since_epoch: 0-based epoch at which the state began, or None.
         severity: "none", "mild", "moderate" or "severe". For overfitting: validation
-            less than 5 %, less than 25 %, or more above its best.
+            less than 10 %, less than 30 %, or more above its best.
         evidence: the numbers behind the state by name; a number that could not be had
             is None.
         advice: what to do, most useful first, each with `text` and `call`.
@@ -70,7 +70,6 @@ class Diagnosis:
         curves: the curves that were judged.
 
     Example:
-
         >>> import keras_fitkit as kf
         >>> loss = [2.0, 1.0, 0.6, 0.4, 0.3, 0.2, 0.1, 0.05, 0.03, 0.02]
         >>> val_loss = [2.1, 1.2, 0.9, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4]
@@ -96,7 +95,9 @@ class Diagnosis:
     @property
     def summary(self) -> str:
         """The verdict in one sentence."""
-        since = "" if self.since_epoch is None else f" since epoch {self.since_epoch + 1}"
+        since = (
+            "" if self.since_epoch is None else f" since epoch {self.since_epoch + 1}"
+        )
         degree = "" if self.severity == "none" else f" ({self.severity})"
         name = self.state.replace("_", " ")
         reason = self.evidence.get("reason")
@@ -174,10 +175,11 @@ class Diagnosis:
             f"<tr><td>{html.escape(label)}</td><td>{html.escape(text)}</td></tr>"
             for label, text in self._rows()
         )
-        todo = "".join(
-            f"<li>{html.escape(remedy.text)} <code>{html.escape(remedy.call)}</code></li>"
+        steps = [
+            f"{html.escape(remedy.text)} <code>{html.escape(remedy.call)}</code>"
             for remedy in self.advice
-        )
+        ]
+        todo = "".join(f"<li>{step}</li>" for step in steps)
         title = html.escape(f"{self.curves.monitor}: {self.summary}")
         source = html.escape(f"training values: {self.train_source}")
         return f"<b>{title}</b><table>{cells}</table><p>{source}</p><ol>{todo}</ol>"

@@ -300,11 +300,8 @@ class EarlyStopping(FitCallback, keras.callbacks.EarlyStopping):
     def _mirror(self) -> None:
         """Shows the run under the names that Keras gave them."""
         first = self._run.first
-        self.best, self.best_epoch, self.wait = (
-            first.best,
-            first.best_epoch,
-            self._run.wait,
-        )
+        self.best, self.best_epoch = first.best, first.best_epoch
+        self.wait = self._run.wait
         operators = {"min": keras.ops.less, "max": keras.ops.greater}
         self.monitor_op = operators.get(first.direction or "")
 
@@ -337,17 +334,13 @@ class EarlyStopping(FitCallback, keras.callbacks.EarlyStopping):
             _say(f"Restoring model weights from the end of the best epoch: {number}.")
 
     def _complain(self) -> None:
-        unseen = self._run.never_seen()
+        state, unseen = self._run.state, self._run.never_seen()
         if unseen:
             text = _stopping_logs.no_validation(unseen)
-            if self._run.state.condition == "finished":
+            if state.condition == "finished":
                 raise ValueError(text)
             warnings.warn(text, stacklevel=2)
-        elif (
-            self._run.state.logs_seen
-            and self.restore_best_weights
-            and self.best is None
-        ):
+        elif state.logs_seen and self.restore_best_weights and self.best is None:
             text = " ".join(["No best weights were restored.", *self._run.notes()])
             warnings.warn(text, stacklevel=2)
 

@@ -32,7 +32,6 @@ class OverfittingWarning(UserWarning):
         a flag end the run.
 
     Example:
-
         >>> import keras_fitkit as kf
         >>> issubclass(kf.OverfittingWarning, UserWarning)
         True
@@ -62,15 +61,17 @@ class OverfitMonitor(FitCallback):
     Args:
         monitor: training name of the quantity, without `val_`. Defaults to "loss".
         mode: "min", "max", or "auto": told from the metric. Defaults to "auto".
-        train_data: what to measure: `(x, y)` or `(x, y, sample_weight)`, a `PyDataset`, a
-            `tf.data.Dataset` or a torch `DataLoader`; build the `tf.data` one without
-            augmentation, and without `shuffle`, whose order every reader moves. "auto" takes what `fit` was given where that can be read again
-            (arrays, `PyDataset`), and otherwise says so and falls back. None: Keras's
-            running mean, moved by half an epoch. Defaults to "auto".
+        train_data: what to measure: `(x, y)` or `(x, y, sample_weight)`, a
+            `PyDataset`, a `tf.data.Dataset` or a torch `DataLoader`; build the
+            `tf.data` one without augmentation, and without `shuffle`, whose order
+            every reader moves. "auto" takes what `fit` was given where that can be
+            read again (arrays, `PyDataset`), and otherwise says so and falls back.
+            None: Keras's running mean, moved by half an epoch. Defaults to "auto".
         sample: rows that are measured, >= 1, or None for all. Defaults to 512.
-        rule: "auto" (strict for runs of 40 epochs and more, quick for shorter ones),
-            "gl", "pq", "up" (Prechelt 1998), or a callable `(train, validation) -> bool`
-            on the values so far, lower is better. Defaults to "auto".
+        rule: "auto" (strict for runs of 40 epochs and more, quicker for shorter ones),
+            "gl", "pq", "up" (Prechelt 1998), or a callable
+            `(train, validation) -> bool` on the values so far, lower is better.
+            Defaults to "auto".
         every: measure every so many epochs, >= 1; NaN in between. Defaults to 1.
         action: when it flags: "warn" (once, as `OverfittingWarning`), "stop" (warns and
             ends the run), or a callable that gets the `Diagnosis`. Defaults to "warn".
@@ -88,16 +89,18 @@ class OverfitMonitor(FitCallback):
             epoch's end for a `monitor` that is not there (lists the metrics).
 
     Example:
-
         >>> import keras, numpy as np, keras_fitkit as kf
         >>> keras.utils.set_random_seed(0)
         >>> x = np.random.default_rng(0).normal(size=(64, 8))
         >>> y = x[:, :1] ** 2
-        >>> model = keras.Sequential([keras.layers.Dense(8, "relu"), keras.layers.Dense(1)])
+        >>> model = keras.Sequential(
+        ...     [keras.layers.Dense(8, "relu"), keras.layers.Dense(1)]
+        ... )
         >>> model.compile("adam", "mse")
         >>> monitor = kf.OverfitMonitor(verbose=0)
-        >>> history = model.fit(x, y, validation_split=0.5, epochs=6, verbose=0,
-        ...                     callbacks=[monitor])
+        >>> history = model.fit(
+        ...     x, y, validation_split=0.5, epochs=6, verbose=0, callbacks=[monitor]
+        ... )
         >>> sorted(history.history)
         ['gap_loss', 'loss', 'train_loss', 'val_loss']
         >>> monitor.report().train_source
@@ -134,7 +137,9 @@ class OverfitMonitor(FitCallback):
         self.monitor = check_monitor(monitor)
         self.mode = arguments.choice("mode", mode, metric_names.MODES)
         self.train_data = train_data
-        self.sample = None if sample is None else arguments.integer("sample", sample, low=1)
+        self.sample = (
+            None if sample is None else arguments.integer("sample", sample, low=1)
+        )
         rules.resolve(rule, 0)
         self.rule = rule
         self.every = arguments.integer("every", every, low=1)
@@ -154,8 +159,8 @@ class OverfitMonitor(FitCallback):
             return train_sample.take(data, self.sample, described="train_data")
         except CannotReread as error:
             allowed = (
-                "'auto', None, (x, y) arrays, a PyDataset, a tf.data.Dataset or a torch "
-                "DataLoader"
+                "'auto', None, (x, y) arrays, a PyDataset, a tf.data.Dataset or a "
+                "torch DataLoader"
             )
             text = arguments.message("train_data", allowed, data, f"Here, {error}.")
             raise TypeError(text) from error
@@ -192,16 +197,18 @@ class OverfitMonitor(FitCallback):
     def _warn_about(self, fit: _private.RunningFit) -> None:
         if not fit.validates:
             warnings.warn(
-                "OverfitMonitor cannot judge a fit without validation data: its verdict "
-                "will be 'unknown'. Pass validation_data or validation_split to fit.",
+                "OverfitMonitor cannot judge a fit without validation data: its "
+                "verdict will be 'unknown'. Pass validation_data or validation_split "
+                "to fit.",
                 UserWarning,
                 stacklevel=2,
             )
         if fit.x is self.train_data and train_sample.is_tf_dataset(fit.x):
             warnings.warn(
                 "OverfitMonitor read the tf.data.Dataset that fit trains on. If it "
-                "shuffles, this moved its random order: the run is as good, but not the "
-                "same to the bit as without the monitor. Pass one without shuffle().",
+                "shuffles, this moved its random order: the run is as good, but not "
+                "the same to the bit as without the monitor. Pass one without "
+                "shuffle().",
                 UserWarning,
                 stacklevel=2,
             )
@@ -217,8 +224,8 @@ class OverfitMonitor(FitCallback):
             except CannotReread as error:
                 why = str(error)
         warnings.warn(
-            f"OverfitMonitor(train_data='auto') cannot measure the training data: {why}. "
-            "It uses Keras's running mean, moved by half an epoch. Pass "
+            f"OverfitMonitor(train_data='auto') cannot measure the training data: "
+            f"{why}. It uses Keras's running mean, moved by half an epoch. Pass "
             "train_data=(x_train, y_train) for honest numbers, or train_data=None to "
             "accept this.",
             UserWarning,
@@ -258,7 +265,9 @@ class OverfitMonitor(FitCallback):
         """The honest training value, NaN where there is none in this epoch."""
         if self._sample is None or (len(self.epochs_) - 1) % self.every:
             return math.nan
-        values = train_sample.measure(model, self._sample, self._batch_size, self._peers)
+        values = train_sample.measure(
+            model, self._sample, self._batch_size, self._peers
+        )
         if self.monitor not in values:
             raise metric_names.missing(self.monitor, values)
         if self._constant is None:
@@ -275,8 +284,8 @@ class OverfitMonitor(FitCallback):
             self.bad_weights_ = [int(epoch), bad]
             warnings.warn(
                 f"Epoch {epoch + 1}: NaN or infinite weights in {', '.join(bad[:5])}"
-                f"{' ...' if len(bad) > 5 else ''}. The model has diverged; the loss may "
-                "hide it. Lower the learning rate and look for NaN in the data.",
+                f"{' ...' if len(bad) > 5 else ''}. The model has diverged; the loss "
+                "may hide it. Lower the learning rate and look for NaN in the data.",
                 UserWarning,
                 stacklevel=2,
             )
@@ -313,7 +322,10 @@ class OverfitMonitor(FitCallback):
             return
         planned = int((self.params or {}).get("epochs") or 0)
         rule = rules.resolve(self.rule, planned)
-        train, validation = curves.oriented(curves.train), curves.oriented(curves.validation)
+        train, validation = (
+            curves.oriented(curves.train),
+            curves.oriented(curves.validation),
+        )
         if not rule(train, validation):
             return
         self.flagged_epoch_ = int(epoch)
@@ -330,9 +342,9 @@ class OverfitMonitor(FitCallback):
         best = verdict.evidence.get("best_epoch")
         ending = " Training stops." if self.action == "stop" else ""
         return (
-            f"Epoch {epoch + 1}: {self.monitor} overfits. Validation stands {rise:.1f} % "
-            f"above its best (epoch {best}) while training still improves.{ending} See "
-            "report() for what to do."
+            f"Epoch {epoch + 1}: {self.monitor} overfits. Validation stands "
+            f"{rise:.1f} % above its best (epoch {best}) while training still "
+            f"improves.{ending} See report() for what to do."
         )
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:

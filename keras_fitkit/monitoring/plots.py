@@ -46,9 +46,15 @@ def _draw_curves(axes: Any, diagnosis: Diagnosis) -> None:
     epochs = curves.epochs + 1
     if curves.keras_train is not None:
         axes.plot(
-            epochs, curves.keras_train, "--", color=_KERAS, label="training, as Keras shows it"
+            epochs,
+            curves.keras_train,
+            "--",
+            color=_KERAS,
+            label="training, as Keras shows it",
         )
-    told = "training, inference mode" if curves.honest else "training, half-epoch shifted"
+    told = (
+        "training, inference mode" if curves.honest else "training, half-epoch shifted"
+    )
     _line(axes, epochs, curves.train, color=_TRAIN, label=told)
     _line(axes, epochs, curves.validation, color=_VALIDATION, label="validation")
     finite = np.isfinite(curves.validation)
@@ -88,4 +94,6 @@ def _line(axes: Any, epochs: Any, values: Any, **style: Any) -> None:
 
 def _mark(axes: Any, epoch: Any, style: str, label: str) -> None:
     if epoch is not None:
-        axes.axvline(float(epoch), color="black", linestyle=style, linewidth=1, label=label)
+        axes.axvline(
+            float(epoch), color="black", linestyle=style, linewidth=1, label=label
+        )

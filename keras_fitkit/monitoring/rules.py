@@ -20,11 +20,12 @@ from keras_fitkit._core import arguments
 Array: TypeAlias = npt.NDArray[np.float64]
 Rule: TypeAlias = Callable[[Array, Array], bool]
 
-LONG_RUN = 40  # epochs from which the strict setting of OverfitTrend is used
+LONG_RUN = 40  # epochs from which OverfitTrend is strict
+SHORT_RUN = 14  # epochs below which it is quickest
 
 
 def smooth(values: Array, decay: float) -> Array:
-    """Exponential moving average, corrected for its start; `decay` 0 changes nothing."""
+    """Exponential moving average, corrected for its start; `decay` 0 does nothing."""
     total, weight = 0.0, 0.0
     out = np.empty(len(values))
     for index, value in enumerate(values):
@@ -103,35 +104,34 @@ class OverfitTrend:
 
     Args:
         decay: smoothing, in [0, 1). Defaults to 0.6.
-        relative: fraction of the minimum, >= 0. Defaults to 0.02.
-        sigmas: standard deviations of the smoothed noise, >= 0. Defaults to 6.0.
-        window: epochs of the gap trend, >= 3. Defaults to 15.
-        patience: evidence epochs in a row, >= 1. Defaults to 5.
-        gap_z: quantile of the standard normal, >= 0. Defaults to 1.96.
+        relative: fraction of the minimum, >= 0. Defaults to 0.03.
+        sigmas: standard deviations of the smoothed noise, >= 0. Defaults to 3.0.
+        window: epochs of the gap trend, >= 3. Defaults to 20.
+        patience: evidence epochs in a row, >= 1. Defaults to 8.
+        gap_z: quantile of the standard normal, >= 0. Defaults to 2.58.
 
     Raises:
         ValueError, TypeError: an argument outside its range, by name.
 
     Example:
-
         >>> import numpy as np
         >>> epochs = np.arange(60.0)
         >>> train = np.exp(-epochs / 8)
         >>> validation = 0.3 + np.exp(-epochs / 4) + 0.01 * np.maximum(epochs - 15, 0)
         >>> rule = OverfitTrend()
         >>> bool(rule(train, validation)), int(np.argmax(rule.flags(train, validation)))
-        (True, 24)
+        (True, 27)
 
     Reference: Mann 1945 and Kendall 1975 for the trend statistic; the combination is
     this package's own, measured in `benchmarks/diagnosis.py`.
     """
 
     decay: float = 0.6
-    relative: float = 0.02
-    sigmas: float = 6.0
-    window: int = 15
-    patience: int = 5
-    gap_z: float = 1.96
+    relative: float = 0.03
+    sigmas: float = 3.0
+    window: int = 20
+    patience: int = 8
+    gap_z: float = 2.58
 
     def __post_init__(self) -> None:
         arguments.number("decay", self.decay, low=0, high=1, include_high=False)
@@ -141,19 +141,18 @@ class OverfitTrend:
         arguments.integer("patience", self.patience, low=1)
 
     @classmethod
-    def strict(cls) -> OverfitTrend:
-        """The setting for runs of about 40 epochs and more: hardly any false alarm."""
-        return cls()
-
-    @classmethod
-    def short(cls) -> OverfitTrend:
-        """The setting for runs of fewer than about 40 epochs: quicker."""
-        return cls(decay=0.3, sigmas=2.0, window=7, patience=2, gap_z=1.28)
-
-    @classmethod
     def for_run(cls, epochs: int) -> OverfitTrend:
-        """`strict` or `short`, by the number of epochs the run has."""
-        return cls.strict() if epochs >= LONG_RUN else cls.short()
+        """The setting for a run of so many epochs.
+
+        From 40 epochs on the defaults, which hardly ever raise a false alarm; shorter
+        runs get shorter windows, or the alarm would come after their end.
+        """
+        if epochs >= LONG_RUN:
+            return cls()
+        short = cls(decay=0.5, relative=0.02, sigmas=2.0, window=10, patience=2)
+        if epochs >= SHORT_RUN:
+            return short
+        return dataclasses.replace(short, decay=0.4, window=7, gap_z=1.96)
 
     def gap_trend(self, train: Array, validation: Array) -> Array:
         """Mann-Kendall statistic of the gap over the window that ends at each epoch."""
@@ -206,7 +205,7 @@ def training_progress(train: Array, strip: int) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class GeneralizationLoss:
-    """Prechelt's GL: flags once validation stands `threshold` percent above its minimum.
+    """Prechelt's GL: flags once validation is `threshold` percent above its minimum.
 
     Args:
         threshold: percent, > 0. Defaults to 5.0.
@@ -215,11 +214,13 @@ class GeneralizationLoss:
         ValueError, TypeError: `threshold` outside its range.
 
     Example:
-
         >>> import numpy as np
         >>> rule = GeneralizationLoss(5.0)
         >>> falling = np.array([3.0, 2.0, 1.0])
-        >>> rule(falling, np.array([2.0, 1.0, 1.04])), rule(falling, np.array([2., 1., 1.06]))
+        >>> (
+        ...     rule(falling, np.array([2.0, 1.0, 1.04])),
+        ...     rule(falling, np.array([2.0, 1.0, 1.06])),
+        ... )
         (False, True)
 
     Reference: Prechelt, "Early Stopping - But When?", 1998, section 2.1.
@@ -250,7 +251,6 @@ class ProgressQuotient:
         ValueError, TypeError: an argument outside its range, by name.
 
     Example:
-
         >>> import numpy as np
         >>> rule = ProgressQuotient(0.75, strip=2)
         >>> rule(np.array([1.0, 0.5, 0.50, 0.49]), np.array([1.0, 0.8, 0.9, 1.0]))
@@ -287,11 +287,13 @@ class SuccessiveStrips:
         ValueError, TypeError: an argument outside its range, by name.
 
     Example:
-
         >>> import numpy as np
         >>> rule = SuccessiveStrips(2, strip=1)
         >>> train = np.zeros(4)
-        >>> rule(train, np.array([2.0, 1.0, 1.1, 1.2])), rule(train, np.array([2, 1, 1.1, 1.0]))
+        >>> (
+        ...     rule(train, np.array([2.0, 1.0, 1.1, 1.2])),
+        ...     rule(train, np.array([2, 1, 1.1, 1.0])),
+        ... )
         (True, False)
 
     Reference: Prechelt, "Early Stopping - But When?", 1998, section 2.1.

@@ -55,17 +55,16 @@ def diagnose(
     Raises:
         TypeError: `source` is of another kind.
         ValueError: the metric is not there (lists those that are), columns differ in
-            length, a direction that cannot be told, or a file that is no CSVLogger file.
+            length, the direction cannot be told, or the file is no CSVLogger file.
         FileNotFoundError: there is no such file.
 
     Example:
-
         >>> import keras_fitkit as kf
         >>> falling = [1.0 / (epoch + 1) for epoch in range(12)]
         >>> kf.diagnose({"loss": falling, "val_loss": falling}).state
         'undertrained'
         >>> kf.diagnose({"loss": falling}).summary[:44]
-        'unknown, because val_loss is not there: pass'
+        'unknown, because there is no finite val_loss'
 
     Reference: the rule is measured in `benchmarks/diagnosis.py`; Prechelt, "Early
     Stopping - But When?", 1998.
@@ -76,7 +75,9 @@ def diagnose(
     epochs, columns, notes = _read(source)
     if name not in columns:
         raise metric_names.missing(name, columns)
-    way: Mode = metric_names.require_direction(name, getattr(source, "model", None), mode)  # type: ignore[assignment]
+    way: Mode = metric_names.require_direction(
+        name, getattr(source, "model", None), mode
+    )  # type: ignore[assignment]
     return diagnose_run(curves_from(columns, epochs, name, way, notes), rule)
 
 
@@ -87,7 +88,9 @@ def check_monitor(value: object) -> str:
     if not value or value.startswith("val_"):
         allowed = "a training name, without 'val_'"
         hint = f"Pass {value.removeprefix('val_')!r}: both sides are looked at."
-        raise ValueError(arguments.message("monitor", allowed, value, hint if value else ""))
+        raise ValueError(
+            arguments.message("monitor", allowed, value, hint if value else "")
+        )
     return value
 
 
@@ -102,16 +105,12 @@ def curves_from(
     running = columns[monitor]
     clean = columns.get(f"train_{monitor}")
     honest = clean is not None and bool(np.isfinite(clean).any())
-    nothing = np.full(len(running), np.nan) if f"val_{monitor}" in columns else np.empty(0)
-    validation = columns.get(f"val_{monitor}", nothing)
-    if len(validation) == 0:
-        validation = np.full(len(running), np.nan)
     return Curves(
         monitor=monitor,
         mode=mode,
         epochs=epochs,
         train=clean if clean is not None and honest else half_epoch(running, mode),
-        validation=validation,
+        validation=columns.get(f"val_{monitor}", np.full(len(running), np.nan)),
         keras_train=running,
         train_source=LOGGED if honest else RUNNING_MEAN,
         honest=honest,
@@ -125,7 +124,9 @@ def settled_from(columns: Mapping[str, Array]) -> int:
     """Index of the first epoch after the last one below its sparsity target."""
     if "sparsity" not in columns or "sparsity_target" not in columns:
         return 0
-    below = columns["sparsity"] < columns["sparsity_target"] - metric_names.SPARSITY_SLACK
+    below = (
+        columns["sparsity"] < columns["sparsity_target"] - metric_names.SPARSITY_SLACK
+    )
     ramp = np.flatnonzero(below)
     return int(ramp[-1]) + 1 if len(ramp) else 0
 
@@ -137,7 +138,9 @@ def _read(source: Any) -> tuple[npt.NDArray[np.int64], dict[str, Array], list[st
         return epochs, _aligned(columns, len(epochs)), []
     if isinstance(source, Mapping):
         columns = _numbers(source)
-        training = [len(v) for name, v in columns.items() if not name.startswith("val_")]
+        training = [
+            len(v) for name, v in columns.items() if not name.startswith("val_")
+        ]
         count = max(training, default=0)
         return np.arange(count), _aligned(columns, count), []
     if isinstance(source, (str, os.PathLike)):
@@ -178,7 +181,9 @@ def _spread(name: str, values: Array, count: int) -> Array:
     allowed = f"a history whose columns have one value an epoch ({count})"
     hint = f"Column {name!r} has {len(values)}."
     if name.startswith("val_"):
-        hint += " With validation_freq > 1 pass the CSVLogger file, which marks the gaps."
+        hint += (
+            " With validation_freq > 1 pass the CSVLogger file, which marks the gaps."
+        )
     raise ValueError(arguments.message("source", allowed, {name: len(values)}, hint))
 
 
@@ -186,7 +191,9 @@ def _read_csv(path: Path) -> tuple[npt.NDArray[np.int64], dict[str, Array], list
     if path.is_dir():
         raise ValueError(arguments.message("source", "a file, not a folder", str(path)))
     if not path.exists():
-        raise FileNotFoundError(f"`source` must be a file that exists. Received: {path}.")
+        raise FileNotFoundError(
+            f"`source` must be a file that exists. Received: {path}."
+        )
     if path.stat().st_size > _MAX_BYTES:
         raise ValueError(arguments.message("source", "a file under 100 MB", str(path)))
     try:
@@ -218,7 +225,11 @@ def _columns(
         with contextlib.suppress(ValueError):  # a column of arrays or texts
             columns[name] = np.array([_cell(row[name]) for row in rows[begin:]])
     del columns["epoch"]
-    notes = [f"the file holds several runs; rows {begin + 1} and later count"] if begin else []
+    notes = (
+        [f"the file holds several runs; rows {begin + 1} and later count"]
+        if begin
+        else []
+    )
     return np.array(epochs[begin:], dtype=np.int64), columns, notes
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_fitkit.monitoring import rules
 from keras_fitkit.monitoring.curves import Curves
@@ -27,16 +28,21 @@ State = Literal[
     "unknown",
 ]
 Severity = Literal["none", "mild", "moderate", "severe"]
+Evidence: TypeAlias = dict[str, float | int | str | None]
 
 MIN_EPOCHS = 5  # fewer finite epochs tell nothing
-SKILL = 0.25  # share of the constant predictor's loss a model must remove to have learnt
+SKILL = (
+    0.25  # share of the constant predictor's loss a model must remove to have learnt
+)
 FALLING = 0.05  # improvement in the last third: training still falls
-FAST = 0.13  # improvement in the last third: more epochs would pay
-FLAT = 0.015  # improvement in the last third below which a curve is flat
+FAST = 0.14  # validation improved by more in the last third: more epochs would pay
+FAST_TRAIN = 0.155  # and so did training
+FLAT = 0.025  # training improved by less in the last third: flat
 NO_PROGRESS = 0.05  # improvement since epoch 1 that counts as none (no constant known)
 EASIER = 0.03  # validation better than training by this fraction, lastingly
 LIGHT = 0.3  # smoothing for numbers that are shown
-DIVERGING = 0.05  # training above its minimum by this fraction and beyond noise
+DIVERGING = 0.05  # training above its minimum by this fraction
+DIVERGING_SIGMAS = 6.0  # and by this many standard deviations of its smoothed noise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,9 +52,7 @@ class Verdict:
     state: State
     since: int | None = None
     severity: Severity = "none"
-    evidence: dict[str, float | int | str | None] = dataclasses.field(
-        default_factory=dict
-    )
+    evidence: Evidence = dataclasses.field(default_factory=dict)
 
 
 def judge(curves: Curves, rule: Rule) -> Verdict:
@@ -59,27 +63,38 @@ def judge(curves: Curves, rule: Rule) -> Verdict:
     where = np.flatnonzero(curves.usable)
     if len(where) < MIN_EPOCHS:
         return Verdict("unknown", evidence={"reason": _too_few(curves, len(where))})
-    train, validation = curves.oriented(curves.train), curves.oriented(curves.validation)
+    train, validation = (
+        curves.oriented(curves.train),
+        curves.oriented(curves.validation),
+    )
     evidence = _measure(curves, where, train, validation)
     state, since, severity = _state(curves, rule, train, validation, evidence)
-    return Verdict(state, None if since is None else int(where[since]), severity, evidence)
+    return Verdict(
+        state, None if since is None else int(where[since]), severity, evidence
+    )
 
 
 def _not_finite(curves: Curves) -> Verdict | None:
     if curves.bad_weights is not None:
         epoch, names = curves.bad_weights
         since = int(np.searchsorted(curves.epochs, epoch))
-        found = {"non_finite_weights": ", ".join(names), "epoch": epoch + 1}
+        found: Evidence = {"non_finite_weights": ", ".join(names), "epoch": epoch + 1}
         return Verdict("diverging", min(since, len(curves.epochs) - 1), "severe", found)
     shown = curves.train if curves.keras_train is None else curves.keras_train
-    for name, values in ((curves.monitor, shown), (f"val_{curves.monitor}", curves.validation)):
+    for name, values in (
+        (curves.monitor, shown),
+        (f"val_{curves.monitor}", curves.validation),
+    ):
         if len(values) == 0 or math.isfinite(values[-1]):
             continue
         # A gap in the log (an epoch without validation) is NaN too: only a value that
         # was finite before, or a training value, says that something broke.
         broke = _broke(values) if name == curves.monitor else _became_infinite(values)
         if broke is not None:
-            found = {f"{name}_last": str(values[-1]), "epoch": int(curves.epochs[broke]) + 1}
+            found = {
+                f"{name}_last": str(values[-1]),
+                "epoch": int(curves.epochs[broke]) + 1,
+            }
             return Verdict("diverging", broke, "severe", found)
     return None
 
@@ -95,19 +110,19 @@ def _became_infinite(values: Array) -> int | None:
 
 def _too_few(curves: Curves, count: int) -> str:
     if not np.isfinite(curves.validation).any():
-        never = "never finite" if len(curves.validation) else "not there"
         return (
-            f"val_{curves.monitor} is {never}: pass validation_data (or "
+            f"there is no finite val_{curves.monitor}: pass validation_data (or "
             "validation_split) to fit, and look for NaN in it"
         )
     after = " since another callback stopped changing the model" if curves.start else ""
     plural = "epoch" if count == 1 else "epochs"
-    return f"only {count} {plural} with both values{after}; at least {MIN_EPOCHS} are needed"
+    have = f"only {count} {plural} with both values{after}"
+    return f"{have}; at least {MIN_EPOCHS} are needed"
 
 
 def _measure(
-    curves: Curves, where: Array, train: Array, validation: Array
-) -> dict[str, float | int | str | None]:
+    curves: Curves, where: npt.NDArray[np.int_], train: Array, validation: Array
+) -> Evidence:
     smoothed = rules.smooth(validation, LIGHT)
     best = int(np.argmin(smoothed))
     sign = 1.0 if curves.mode == "min" else -1.0
@@ -142,17 +157,19 @@ def skill(curves: Curves, train_last: float) -> float | None:
 
 
 def improvement(values: Array, count: int) -> float:
-    """Relative fall over the last `count` values, by the median slope (Theil-Sen)."""
+    """Relative fall over the last `count` values, by a straight line (least squares).
+
+    The line uses every value, so that it resists noise better than the median slope.
+    """
     last = values[-count:]
-    later, earlier = np.tril_indices(len(last), -1)
-    slopes = (last[later] - last[earlier]) / (later - earlier)
-    fall = -float(np.median(slopes)) * (len(last) - 1)
-    level = float(np.median(last)) + fall / 2
-    return min(_relative(fall, level), 1.0)
+    slope, begin = np.polyfit(np.arange(len(last)), last, 1)
+    return min(_relative(-float(slope) * (len(last) - 1), float(begin)), 1.0)
 
 
 def _relative(part: float, whole: float) -> float:
-    return float(part) / abs(float(whole)) if whole else (0.0 if part == 0 else math.inf)
+    return (
+        float(part) / abs(float(whole)) if whole else (0.0 if part == 0 else math.inf)
+    )
 
 
 def _state(
@@ -160,10 +177,10 @@ def _state(
     rule: Rule,
     train: Array,
     validation: Array,
-    evidence: dict[str, float | int | str | None],
+    evidence: Evidence,
 ) -> tuple[State, int | None, Severity]:
     trend = rules.OverfitTrend.for_run(len(train))
-    up = rules.rise(train, trend.decay, DIVERGING, max(trend.sigmas, 4.0))
+    up = rules.rise(train, trend.decay, DIVERGING, DIVERGING_SIGMAS)
     worse = rules.rise(validation, trend.decay, trend.relative, trend.sigmas)
     if up.risen[-1] and worse.height[-1] > 0:
         return "diverging", int(np.argmin(up.smoothed)), "severe"
@@ -174,7 +191,11 @@ def _state(
         lasting = 0.5 * float(worse.threshold[flagged[0]])
         if worse.smoothed[-1] > before + lasting:
             since = int(np.argmin(rules.smooth(validation, LIGHT)))
-            return "overfitting", since, _severity(float(evidence["validation_rise"] or 0))
+            return (
+                "overfitting",
+                since,
+                _severity(float(evidence["validation_rise"] or 0)),
+            )
         evidence["recovered"] = "validation fell below its earlier minimum again"
     since_easier = _easier_since(train, validation)
     if since_easier is not None:
@@ -183,9 +204,9 @@ def _state(
 
 
 def _severity(rise: float) -> Severity:
-    if rise < 0.05:
+    if rise < 0.10:
         return "mild"
-    return "moderate" if rise < 0.25 else "severe"
+    return "moderate" if rise < 0.30 else "severe"
 
 
 def _easier_since(train: Array, validation: Array) -> int | None:
@@ -202,7 +223,7 @@ def _easier_since(train: Array, validation: Array) -> int | None:
 
 
 def _progress(
-    train: Array, validation: Array, evidence: dict[str, float | int | str | None]
+    train: Array, validation: Array, evidence: Evidence
 ) -> tuple[State, int | None, Severity]:
     train_falls = float(evidence["train_improvement_last_third"] or 0.0)
     falls = float(evidence["validation_improvement_last_third"] or 0.0)
@@ -215,10 +236,9 @@ def _progress(
     if found is None and total < NO_PROGRESS and train_falls < FALLING:
         evidence["improvement_since_first_epoch"] = total
         return "underfitting", 0, "moderate"
-    at_best = float(evidence["validation_rise"] or 0.0) <= FLAT
-    if falls > FAST and train_falls > FALLING and at_best:
+    if falls > FAST and train_falls > FAST_TRAIN:
         return "undertrained", None, "mild"
-    if falls < FLAT:
+    if train_falls <= FLAT or falls <= 0.0:
         return "plateau", _flat_since(validation), "none"
     return "healthy", None, "none"
 

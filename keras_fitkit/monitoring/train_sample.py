@@ -41,7 +41,7 @@ class TrainSample:
         return self.sample_weight is not None
 
 
-class CannotReread(Exception):  # noqa: N818 (a signal between functions, never shown)
+class CannotReread(Exception):
     """The data is of a kind that cannot be read a second time; the text says which."""
 
 
@@ -61,12 +61,18 @@ def take(data: Any, rows: int | None, *, described: str) -> TrainSample:
     """
     with random_state.preserved(None, data):
         if isinstance(data, keras.utils.PyDataset):
-            parts, how = _join(_py_batches(data, rows), rows), "batches of the PyDataset"
+            parts, how = (
+                _join(_py_batches(data, rows), rows),
+                "batches of the PyDataset",
+            )
         elif isinstance(data, tuple) and 2 <= len(data) <= 3:
             parts, how = _rows_of_arrays(data, rows), "rows of the arrays"
         elif _is_torch_loader(data):
             with random_state.preserved(None, data, data.sampler, data.dataset):
-                parts, how = _join(_torch_batches(data, rows), rows), "rows of the DataLoader"
+                parts, how = (
+                    _join(_torch_batches(data, rows), rows),
+                    "rows of the DataLoader",
+                )
         elif is_tf_dataset(data):
             parts, how = _join(iter(data), rows), "first rows of the tf.data.Dataset"
         else:
@@ -75,7 +81,9 @@ def take(data: Any, rows: int | None, *, described: str) -> TrainSample:
     count = _length(x)
     if count == 0:
         raise ValueError(arguments.message("train_data", "data with rows", "0 rows"))
-    return TrainSample(x, y, weight, count, f"{described}: {count} {how}, inference mode")
+    return TrainSample(
+        x, y, weight, count, f"{described}: {count} {how}, inference mode"
+    )
 
 
 def from_fit(fit: _private.RunningFit, rows: int | None) -> TrainSample:
@@ -89,7 +97,9 @@ def from_fit(fit: _private.RunningFit, rows: int | None) -> TrainSample:
     if isinstance(fit.x, keras.utils.PyDataset):
         return take(fit.x, rows, described=described)
     if fit.y is None or not _is_array_like(fit.x):
-        raise CannotReread(f"fit was given a {type(fit.x).__name__}, which is not re-read")
+        raise CannotReread(
+            f"fit was given a {type(fit.x).__name__}, which is not re-read"
+        )
     weight = None if fit.validation_weighted is False else fit.sample_weight
     given = (fit.x, fit.y) if weight is None else (fit.x, fit.y, weight)
     return take(given, rows, described=described)
@@ -172,9 +182,16 @@ def _constant_value(model: Any, sample: TrainSample, monitor: str, kind: str) ->
         for target, output in zip(targets, outputs, strict=True)
     ]
     predicted = keras.tree.pack_sequence_as(probe, guesses)
-    arguments_ = (sample.x, _tensors(sample.y), predicted, _tensors(sample.sample_weight))
+    arguments_ = (
+        sample.x,
+        _tensors(sample.y),
+        predicted,
+        _tensors(sample.sample_weight),
+    )
     if monitor == "loss":
-        total = metric_names.scalar("loss", model.compute_loss(*arguments_, training=False))
+        total = metric_names.scalar(
+            "loss", model.compute_loss(*arguments_, training=False)
+        )
         return total - penalty(model)
     model.reset_metrics()
     return metric_names.scalar(monitor, model.compute_metrics(*arguments_)[monitor])
@@ -184,7 +201,9 @@ def _constant_for(target: Any, shape: Sequence[int | None], kind: str) -> Any:
     """One prediction, the same for every row, in the shape of the output."""
     width = shape[-1] or 1
     labels = target.reshape(len(target), -1) if target.ndim > 1 else target[:, None]
-    sparse = width > 1 and labels.shape[1] == 1 and np.issubdtype(labels.dtype, np.integer)
+    sparse = (
+        width > 1 and labels.shape[1] == 1 and np.issubdtype(labels.dtype, np.integer)
+    )
     if sparse:
         values = np.bincount(labels[:, 0].astype(int), minlength=width) / len(labels)
         full = (len(target), width)
@@ -200,7 +219,8 @@ def _constant_for(target: Any, shape: Sequence[int | None], kind: str) -> Any:
 
 def _tensors(structure: Any) -> Any:
     return keras.tree.map_structure(
-        lambda item: None if item is None else keras.ops.convert_to_tensor(item), structure
+        lambda item: None if item is None else keras.ops.convert_to_tensor(item),
+        structure,
     )
 
 
@@ -209,7 +229,9 @@ def _is_array_like(data: Any) -> bool:
 
 
 def _is_torch_loader(data: Any) -> bool:
-    return any(base.__module__.startswith("torch.utils.data") for base in type(data).__mro__)
+    return any(
+        base.__module__.startswith("torch.utils.data") for base in type(data).__mro__
+    )
 
 
 def is_tf_dataset(data: Any) -> bool:
@@ -235,7 +257,7 @@ def _rows_of_arrays(data: tuple[Any, ...], rows: int | None) -> tuple[Any, Any, 
         drawn = np.random.default_rng(SEED).choice(total, rows, replace=False)
         picked = np.sort(drawn)
     parts = [_map(lambda leaf: _array(leaf, picked), part) for part in data]
-    return tuple([*parts, None][:3])  # type: ignore[return-value]
+    return tuple([*parts, None][:3])
 
 
 def _count(leaf: Any) -> int:
@@ -277,7 +299,9 @@ def _torch_batches(loader: Any, rows: int | None) -> Iterable[Any]:
     count = total if rows is None else min(rows, total)
     picked = np.sort(np.random.default_rng(SEED).choice(total, count, replace=False))
     for start in range(0, count, 64):
-        yield loader.collate_fn([data[int(index)] for index in picked[start : start + 64]])
+        yield loader.collate_fn(
+            [data[int(index)] for index in picked[start : start + 64]]
+        )
 
 
 def _join(batches: Iterable[Any], rows: int | None) -> tuple[Any, Any, Any]:
@@ -288,7 +312,9 @@ def _join(batches: Iterable[Any], rows: int | None) -> tuple[Any, Any, Any]:
         x, y, weight = keras.utils.unpack_x_y_sample_weight(
             tuple(batch) if isinstance(batch, (list, tuple)) else batch
         )
-        part = _map(lambda leaf: np.asarray(keras.ops.convert_to_numpy(leaf)), (x, y, weight))
+        part = _map(
+            lambda leaf: np.asarray(keras.ops.convert_to_numpy(leaf)), (x, y, weight)
+        )
         kept.append(part)
         count += _length(part[0])
         if rows is not None and count >= rows:

@@ -38,7 +38,9 @@ def bad(*values, text, error=ValueError, **others):
 
 
 def flags(*names):
-    return {n: bad(1, "yes", text="must be True or False", error=TypeError) for n in names}
+    return {
+        n: bad(1, "yes", text="must be True or False", error=TypeError) for n in names
+    }
 
 
 STEPS = {"begin_step": 1, "end_step": 10}
@@ -76,7 +78,12 @@ BAD_ARGUMENTS = {
         "stopping_threshold": bad(float("inf"), text="a number"),
         "divergence_threshold": [
             *bad(float("inf"), text="a number"),
-            *bad(0.1, text="above `stopping_threshold`", stopping_threshold=0.5, mode="min"),
+            *bad(
+                0.1,
+                text="above `stopping_threshold`",
+                stopping_threshold=0.5,
+                mode="min",
+            ),
         ],
         "min_epochs": bad(-1, text="an integer >= 0"),
         "max_seconds": bad(0, -1.0, text="a number > 0"),
@@ -96,13 +103,17 @@ BAD_ARGUMENTS = {
     "ConstantSparsity": {
         "final_sparsity": bad(80, 1.0, -0.1, text="For 80 % pass 0.8."),
         "begin_step": bad(-1, text="an integer >= 0", final_sparsity=0.5),
-        "end_step": bad(5, text="an integer > `begin_step`", final_sparsity=0.5, begin_step=5),
+        "end_step": bad(
+            5, text="an integer > `begin_step`", final_sparsity=0.5, begin_step=5
+        ),
         "frequency": bad(0, text="an integer >= 1", final_sparsity=0.5),
     },
     "PolynomialSparsity": {
         "final_sparsity": bad(80, 1.0, text="For 80 % pass 0.8.", **STEPS),
         "begin_step": bad(-1, text="an integer >= 0", final_sparsity=0.8, end_step=3),
-        "end_step": bad(5, text="an integer > `begin_step`", final_sparsity=0.8, begin_step=5),
+        "end_step": bad(
+            5, text="an integer > `begin_step`", final_sparsity=0.8, begin_step=5
+        ),
         "initial_sparsity": [
             *bad(0.9, text="at most `final_sparsity`", **POLYNOMIAL),
             *bad(-0.1, text="a number in [0, 1)", **POLYNOMIAL),
@@ -141,7 +152,9 @@ UNRANGED: dict[str, dict[str, str]] = {}
 # Callbacks, made so that they do their work in a fit of a few epochs.
 CALLBACKS = {
     "OverfitMonitor": lambda: kf.OverfitMonitor(verbose=0),
-    "OverfitMonitor-running-mean": lambda: kf.OverfitMonitor(train_data=None, verbose=0),
+    "OverfitMonitor-running-mean": lambda: kf.OverfitMonitor(
+        train_data=None, verbose=0
+    ),
     "EarlyStopping": lambda: kf.EarlyStopping(patience=9, restore_best_weights=True),
     "EarlyStopping-list": lambda: kf.EarlyStopping(
         ["val_loss", "val_mae"],

@@ -65,6 +65,7 @@ def test_constructor_arguments_never_change(name):
 
 
 @every_callback
+@pytest.mark.filterwarnings("ignore:.*does not run inside Model.fit:UserWarning")
 def test_it_bears_hooks_without_logs(name):
     callback = CALLBACKS[name]()
     callback.set_model(build())
@@ -119,6 +120,7 @@ def check_kinds(state):
 
 
 @every_callback
+@pytest.mark.filterwarnings("ignore:.*does not run inside Model.fit:UserWarning")
 def test_state_is_plain_and_goes_into_a_fresh_callback(name):
     callback = CALLBACKS[name]()
     fit(callback)

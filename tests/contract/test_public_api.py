@@ -9,7 +9,9 @@ import keras_fitkit as kf
 from tests.contract.cases import BAD_ARGUMENTS, UNRANGED
 
 NAMES = [name for name in kf.__all__ if not inspect.ismodule(getattr(kf, name))]
-ROOMS = [getattr(kf, name) for name in kf.__all__ if inspect.ismodule(getattr(kf, name))]
+ROOMS = [
+    getattr(kf, name) for name in kf.__all__ if inspect.ismodule(getattr(kf, name))
+]
 PUBLIC = {name: getattr(kf, name) for name in NAMES} | {
     f"{room.__name__.split('.')[-1]}.{name}": getattr(room, name)
     for room in ROOMS
@@ -45,11 +47,12 @@ def test_it_documents_what_it_raises(name):
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_every_argument_is_documented_and_typed(name):
-    signature = inspect.signature(PUBLIC[name])
+    value = PUBLIC[name]
+    if inspect.isclass(value) and issubclass(value, Warning):
+        pytest.skip("an exception class takes what Python's own take")
+    signature = inspect.signature(value)
     text = inspect.getdoc(PUBLIC[name])
     for argument in signature.parameters.values():
-        if argument.kind in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD):
-            continue  # an exception class
         assert f"{argument.name}:" in text or f"{argument.name}," in text, argument.name
         assert argument.annotation is not argument.empty, argument.name
 
@@ -63,7 +66,7 @@ def constructors():
             yield name
 
 
-@pytest.mark.parametrize("name", constructors())
+@pytest.mark.parametrize("name", list(constructors()))
 def test_every_argument_has_a_raising_case_or_a_reason(name):
     arguments = set(inspect.signature(PUBLIC[name]).parameters)
     told = set(BAD_ARGUMENTS[name]) | set(UNRANGED.get(name, {}))

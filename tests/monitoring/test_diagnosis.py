@@ -17,22 +17,34 @@ def noisy(values, scale=0.004, seed=0):
     return values + np.random.default_rng(seed).normal(scale=scale, size=len(values))
 
 
+RISE = 0.05 * np.maximum(EPOCHS - 30, 0)
+
+
+def decay(tau, floor=0.2):
+    return floor + 0.8 * np.exp(-EPOCHS / tau)
+
+
 CASES = {
-    "overfitting": (np.exp(-EPOCHS / 8), FALLING + 0.01 * np.maximum(EPOCHS - 20, 0), None),
-    "diverging": (FALLING + np.maximum(EPOCHS - 30, 0) * 0.05,
-                  FALLING + np.maximum(EPOCHS - 30, 0) * 0.05 + 0.1, None),
+    "overfitting": (
+        np.exp(-EPOCHS / 8),
+        FALLING + 0.01 * np.maximum(EPOCHS - 20, 0),
+        None,
+    ),
+    "diverging": (FALLING + RISE, FALLING + RISE + 0.1, None),
     "validation_easier": (FALLING, 0.7 * FALLING, None),
     "underfitting": (0.97 - 0.02 * np.exp(-EPOCHS / 9), np.full(60, 0.99), 1.0),
     "undertrained": (1 - EPOCHS / 80, 1.02 - EPOCHS / 80, 1.0),
-    "plateau": (0.2 + 0.8 * np.exp(-EPOCHS / 3), 0.25 + 0.8 * np.exp(-EPOCHS / 3), 1.0),
-    "healthy": (0.2 + 0.8 * np.exp(-EPOCHS / 14), 0.3 + 0.8 * np.exp(-EPOCHS / 14), 1.0),
-}  # fmt: skip
+    "plateau": (decay(3), decay(3, floor=0.25), 1.0),
+    "healthy": (decay(14), decay(14, floor=0.3), 1.0),
+}
 
 
 @pytest.mark.parametrize("state", CASES)
 def test_each_state_is_told_from_curves_made_for_it(state):
     train, validation, constant = CASES[state]
-    verdict = diagnose_curves(noisy(train), noisy(validation, seed=1), constant=constant)
+    verdict = diagnose_curves(
+        noisy(train), noisy(validation, seed=1), constant=constant
+    )
     assert verdict.state == state
     assert verdict.advice == ADVICE[state] or state in ("healthy", "plateau")
 
@@ -61,7 +73,7 @@ def test_overfitting_began_at_the_minimum_of_validation():
 def test_severity_follows_the_rise():
     train = np.exp(-EPOCHS / 8)
     base = 0.3 + 0.7 * np.exp(-EPOCHS / 4)
-    rises = {"mild": 0.045, "moderate": 0.15, "severe": 1.0}
+    rises = {"mild": 0.08, "moderate": 0.2, "severe": 1.0}
     for severity, rise in rises.items():
         validation = base + rise * 0.3 * np.maximum(EPOCHS - 25, 0) / 34
         assert diagnose_curves(train, validation).severity == severity

@@ -158,7 +158,8 @@ def test_no_validation_is_an_error_at_the_end() -> None:
     stopper = EarlyStopping(patience=3)
     with pytest.raises(ValueError, match=r"no epoch of this fit had validation\. Pass"):
         drive(stopper, [{"loss": 1.0}] * 4)
-    assert stopper.report().condition == "finished"
+    report = stopper.report()
+    assert (report.condition, report.notes) == ("finished", ())
 
 
 def test_no_validation_yet_is_a_warning_when_something_else_stopped() -> None:

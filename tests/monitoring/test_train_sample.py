@@ -130,7 +130,7 @@ def test_faulty_arrays_are_named(data, text):
 
 
 def test_plain_lists_are_no_arrays():
-    with pytest.raises(TypeError, match="`train_data` must be arrays.*numpy.array"):
+    with pytest.raises(TypeError, match=r"`train_data` must be arrays.*numpy\.array"):
         take((X.tolist(), Y.tolist()), 4, described="d")
 
 
