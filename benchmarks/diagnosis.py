@@ -43,7 +43,7 @@ from _rivals import RIVALS, Rival
 from _scoring import NEVER, Score, first_flags, score, wilson
 from _states import STATES, draw_states
 
-from keras_fitkit.monitoring import rules
+from keras_fitkit.monitoring import prechelt, rules
 from keras_fitkit.monitoring.diagnosis import diagnose_curves
 
 TUNING_SEED, REPORT_SEED = 0, 1
@@ -61,9 +61,9 @@ def flaggers(epochs: int) -> dict[str, Flagger]:
     """Every rule under test for runs of this many epochs, ours first."""
     ours: dict[str, rules.Rule] = {
         OUR_RULE: rules.OverfitTrend.for_run(epochs),
-        "GL 5 (ours)": rules.GeneralizationLoss(5.0),
-        "PQ .75 (ours)": rules.ProgressQuotient(0.75, strip=5),
-        "UP s=4 (ours)": rules.SuccessiveStrips(4, strip=5),
+        "GL 5 (ours)": prechelt.GeneralizationLoss(5.0),
+        "PQ .75 (ours)": prechelt.ProgressQuotient(0.75, strip=5),
+        "UP s=4 (ours)": prechelt.SuccessiveStrips(4, strip=5),
     }
     return {name: _one_by_one(rule) for name, rule in ours.items()} | {
         name: _all_at_once(rival) for name, rival in RIVALS.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -115,18 +116,39 @@ def is_finite(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-# A pruned share is a whole number of weights, so it can stop short of its target by
-# one weight of a small layer.
-SPARSITY_SLACK = 1e-3
+# `sparsity` is a rounded count over a rounded count; nothing else is forgiven here, or
+# the last steps of a ramp would pass for its end.
+SPARSITY_TOLERANCE = 1e-6
 
 
-def settling(logs: Mapping[str, Any]) -> bool:
+def shows_sparsity(callback: Any) -> bool:
+    """Whether a callback offers `sparsity_` and `sparsity_target_`."""
+    return hasattr(callback, "sparsity_") and hasattr(callback, "sparsity_target_")
+
+
+def settling(logs: Mapping[str, Any], callbacks: Iterable[Any] = ()) -> bool:
     """Whether another callback is still changing the model on purpose.
 
-    True while `logs` hold a `sparsity` below `sparsity_target`: values of such an epoch
-    belong to a model that will not stay, and neither stop a run nor are its best.
+    True while `sparsity` is below `sparsity_target`: values of such an epoch belong to
+    a model that will not stay; they neither stop a run nor are its best, and what they
+    do is no overfitting.
+
+    Args:
+        logs: the logs of an epoch.
+        callbacks: the callbacks of the run. A pruning callback later in the list has
+            not written its logs yet; its attributes `sparsity_` and `sparsity_target_`
+            say the same.
     """
-    now, target = logs.get("sparsity"), logs.get("sparsity_target")
-    if now is None or target is None:
+    pairs = [(logs.get("sparsity"), logs.get("sparsity_target"))]
+    pairs += [
+        (callback.sparsity_, callback.sparsity_target_)
+        for callback in callbacks
+        if shows_sparsity(callback)
+    ]
+    return any(_below(now, target) for now, target in pairs)
+
+
+def _below(now: Any, target: Any) -> bool:
+    if not isinstance(now, numbers.Real) or not isinstance(target, numbers.Real):
         return False
-    return scalar("sparsity", now) < scalar("sparsity_target", target) - SPARSITY_SLACK
+    return float(now) < float(target) - SPARSITY_TOLERANCE

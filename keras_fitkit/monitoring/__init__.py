@@ -12,10 +12,10 @@ from keras_fitkit.monitoring.overfit_monitor import OverfitMonitor as OverfitMon
 from keras_fitkit.monitoring.overfit_monitor import (
     OverfittingWarning as OverfittingWarning,
 )
-from keras_fitkit.monitoring.rules import GeneralizationLoss as GeneralizationLoss
+from keras_fitkit.monitoring.prechelt import GeneralizationLoss as GeneralizationLoss
+from keras_fitkit.monitoring.prechelt import ProgressQuotient as ProgressQuotient
+from keras_fitkit.monitoring.prechelt import SuccessiveStrips as SuccessiveStrips
 from keras_fitkit.monitoring.rules import OverfitTrend as OverfitTrend
-from keras_fitkit.monitoring.rules import ProgressQuotient as ProgressQuotient
-from keras_fitkit.monitoring.rules import SuccessiveStrips as SuccessiveStrips
 from keras_fitkit.monitoring.sources import diagnose as diagnose
 from keras_fitkit.monitoring.stopping_report import StoppingReport as StoppingReport
 

@@ -128,23 +128,6 @@ def keep_averages(swaps: Sequence[Any], epoch: int) -> None:
             swap.on_epoch_end(swap.params["epochs"] - 1)
 
 
-def broken_variable(model: Any) -> str | None:
-    """The path of a weight that holds NaN, or infinity where it is trained; else None.
-
-    A weight that is not trained may hold infinities on purpose (an attention mask).
-    """
-    trained = {id(weight) for weight in getattr(model, "trainable_weights", ())}
-    for weight in getattr(model, "weights", ()) if trained else ():
-        if not keras.backend.is_float_dtype(weight.dtype):
-            continue
-        bad = keras.ops.logical_not(keras.ops.isfinite(weight))
-        if id(weight) not in trained:
-            bad = keras.ops.isnan(weight)
-        if bool(keras.ops.convert_to_numpy(keras.ops.any(bad))):
-            return str(weight.path)
-    return None
-
-
 def _load(model: Any, path: Path | None, optimizer: bool) -> None:
     # Keras stores the optimizer in the file as well, and would load it.
     skip = [] if optimizer or model.optimizer is None else [model.optimizer]

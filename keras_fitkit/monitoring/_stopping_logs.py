@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from keras_fitkit._core import metric_names
-from keras_fitkit.monitoring.rules import GeneralizationLoss, Rule, SuccessiveStrips
-
-# `sparsity` is a rounded count over a rounded count; nothing else is forgiven here, or
-# the last steps of a ramp would pass for its end.
-SPARSITY_TOLERANCE = 1e-6
+from keras_fitkit.monitoring.prechelt import GeneralizationLoss, SuccessiveStrips
+from keras_fitkit.monitoring.rules import Rule
 
 
 def has_validation(logs: Mapping[str, Any]) -> bool:
@@ -59,11 +55,6 @@ def training_value(name: str, logs: Mapping[str, Any], rule: Rule) -> float | No
     )
 
 
-def shows_sparsity(callback: Any) -> bool:
-    """Whether a callback offers `sparsity_` and `sparsity_target_`."""
-    return hasattr(callback, "sparsity_") and hasattr(callback, "sparsity_target_")
-
-
 def has_started(
     start_when: str | Callable[[Mapping[str, Any]], bool] | None,
     started: bool,
@@ -79,12 +70,4 @@ def has_started(
         return True
     if not isinstance(start_when, str):
         return started or bool(start_when(logs))
-    pairs = [(logs.get("sparsity"), logs.get("sparsity_target"))]
-    pairs += [(pruner.sparsity_, pruner.sparsity_target_) for pruner in pruners]
-    return not any(_below(now, target) for now, target in pairs)
-
-
-def _below(now: Any, target: Any) -> bool:
-    if not isinstance(now, numbers.Real) or not isinstance(target, numbers.Real):
-        return False
-    return float(now) < float(target) - SPARSITY_TOLERANCE
+    return not metric_names.settling(logs, pruners)

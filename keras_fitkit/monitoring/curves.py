@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from keras_fitkit.monitoring.rules import Array
+from keras_fitkit.monitoring.curve_maths import Array
 
 Mode = Literal["min", "max"]
 

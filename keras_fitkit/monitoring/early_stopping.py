@@ -18,6 +18,7 @@ import keras
 
 from keras_fitkit._core import _private, metric_names
 from keras_fitkit._core.callback import FitCallback
+from keras_fitkit._core.finite import non_finite_weights
 from keras_fitkit.monitoring import _best_weights, _stopping_arguments, _stopping_logs
 from keras_fitkit.monitoring.rules import Rule
 from keras_fitkit.monitoring.stopping_report import StoppingReport
@@ -203,7 +204,7 @@ class EarlyStopping(FitCallback, keras.callbacks.EarlyStopping):
         self._swaps = tuple(
             peer for peer in peers if isinstance(peer, keras.callbacks.SwapEMAWeights)
         )
-        self._pruners = tuple(filter(_stopping_logs.shows_sparsity, peers))
+        self._pruners = tuple(filter(metric_names.shows_sparsity, peers))
         for watch in self._run.watches:
             settings = watch.settings
             known = metric_names.direction(settings.name, self.model, settings.mode)
@@ -233,7 +234,7 @@ class EarlyStopping(FitCallback, keras.callbacks.EarlyStopping):
             direction=lambda name, mode: metric_names.require_direction(
                 name, self.model, mode
             ),
-            broken=lambda: _best_weights.broken_variable(self.model),
+            broken=lambda: next(iter(non_finite_weights(self.model)), None),
         )
         if outcome.forgotten:
             self._forget_weights()

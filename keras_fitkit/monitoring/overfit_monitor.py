@@ -9,12 +9,13 @@ import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
-import keras
 import numpy as np
 
 from keras_fitkit._core import _private, arguments, metric_names
 from keras_fitkit._core.callback import FitCallback
-from keras_fitkit.monitoring import rules, train_sample
+from keras_fitkit._core.finite import non_finite_weights
+from keras_fitkit.monitoring import honest, rules, train_sample
+from keras_fitkit.monitoring.constant_predictor import constant_predictor
 from keras_fitkit.monitoring.curves import RUNNING_MEAN, Curves, Mode, half_epoch
 from keras_fitkit.monitoring.diagnosis import Diagnosis, diagnose_run
 from keras_fitkit.monitoring.sources import check_monitor
@@ -245,14 +246,14 @@ class OverfitMonitor(FitCallback):
             self._mode = metric_names.require_direction(  # type: ignore[assignment]
                 self.monitor, model, self.mode
             )
-        penalty = train_sample.penalty(model) if self.monitor == "loss" else 0.0
+        penalty = honest.penalty(model) if self.monitor == "loss" else 0.0
         given = metric_names.read(logs, f"val_{self.monitor}")
         self.epochs_.append(int(epoch))
         self.keras_train_.append(running - penalty)
         self.validation_.append(math.nan if given is None else given - penalty)
         self.train_.append(self._train_value(model, penalty))
         self._look_at_weights(model, epoch)
-        if metric_names.settling(logs):
+        if metric_names.settling(logs, self._peers):
             self.start_ = len(self.epochs_)
         curves = self._curves()
         logs[f"train_{self.monitor}"] = float(curves.train[-1])
@@ -265,13 +266,11 @@ class OverfitMonitor(FitCallback):
         """The honest training value, NaN where there is none in this epoch."""
         if self._sample is None or (len(self.epochs_) - 1) % self.every:
             return math.nan
-        values = train_sample.measure(
-            model, self._sample, self._batch_size, self._peers
-        )
+        values = honest.measure(model, self._sample, self._batch_size, self._peers)
         if self.monitor not in values:
             raise metric_names.missing(self.monitor, values)
         if self._constant is None:
-            self._constant = train_sample.constant_predictor(
+            self._constant = constant_predictor(
                 model, self._sample, self.monitor, str(self._mode)
             )
         return values[self.monitor] - penalty
@@ -279,7 +278,7 @@ class OverfitMonitor(FitCallback):
     def _look_at_weights(self, model: Any, epoch: int) -> None:
         if not self.check_weights or self.bad_weights_ is not None:
             return
-        bad = non_finite(model.trainable_variables)
+        bad = non_finite_weights(model)
         if bad:
             self.bad_weights_ = [int(epoch), bad]
             warnings.warn(
@@ -365,16 +364,6 @@ class OverfitMonitor(FitCallback):
     def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
         """The picture of `report()`: see `Diagnosis.plot`."""
         return self.report().plot(path)
-
-
-def non_finite(variables: list[Any]) -> list[str]:
-    """Paths of the variables that hold a NaN or an infinite value."""
-    floats = [v for v in variables if "float" in str(v.dtype)]
-    if not floats:
-        return []
-    fine = keras.ops.stack([keras.ops.all(keras.ops.isfinite(v)) for v in floats])
-    answers = keras.ops.convert_to_numpy(fine)
-    return [v.path for v, good in zip(floats, answers, strict=True) if not good]
 
 
 def _line(epoch: int, curves: Curves) -> str:

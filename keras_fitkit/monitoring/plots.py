@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_fitkit._core import arguments, files
-from keras_fitkit.monitoring import rules
+from keras_fitkit.monitoring import curve_maths
 
 if TYPE_CHECKING:
     from keras_fitkit.monitoring.diagnosis import Diagnosis
@@ -60,7 +60,7 @@ def _draw_curves(axes: Any, diagnosis: Diagnosis) -> None:
     finite = np.isfinite(curves.validation)
     if finite.any():
         values = curves.validation[finite]
-        noise = rules.noise_level(values)
+        noise = curve_maths.noise_level(values)
         axes.fill_between(
             epochs[finite],
             values - noise,

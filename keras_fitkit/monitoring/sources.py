@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from keras_fitkit._core import arguments, metric_names
 from keras_fitkit.monitoring import rules
+from keras_fitkit.monitoring.curve_maths import Array
 from keras_fitkit.monitoring.curves import RUNNING_MEAN, Curves, Mode, half_epoch
 from keras_fitkit.monitoring.diagnosis import Diagnosis, diagnose_run
-from keras_fitkit.monitoring.rules import Array
 
 LOGGED = "measured in inference mode at each epoch's end (OverfitMonitor's column)"
 _NO_CONSTANT = "a finished run does not record it"
@@ -124,10 +124,8 @@ def settled_from(columns: Mapping[str, Array]) -> int:
     """Index of the first epoch after the last one below its sparsity target."""
     if "sparsity" not in columns or "sparsity_target" not in columns:
         return 0
-    below = (
-        columns["sparsity"] < columns["sparsity_target"] - metric_names.SPARSITY_SLACK
-    )
-    ramp = np.flatnonzero(below)
+    target = columns["sparsity_target"] - metric_names.SPARSITY_TOLERANCE
+    ramp = np.flatnonzero(columns["sparsity"] < target)
     return int(ramp[-1]) + 1 if len(ramp) else 0
 
 

@@ -13,9 +13,10 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from keras_fitkit.monitoring import rules
+from keras_fitkit.monitoring import curve_maths, rules
+from keras_fitkit.monitoring.curve_maths import Array
 from keras_fitkit.monitoring.curves import Curves
-from keras_fitkit.monitoring.rules import Array, Rule
+from keras_fitkit.monitoring.rules import Rule
 
 State = Literal[
     "healthy",
@@ -123,7 +124,7 @@ def _too_few(curves: Curves, count: int) -> str:
 def _measure(
     curves: Curves, where: npt.NDArray[np.int_], train: Array, validation: Array
 ) -> Evidence:
-    smoothed = rules.smooth(validation, LIGHT)
+    smoothed = curve_maths.smooth(validation, LIGHT)
     best = int(np.argmin(smoothed))
     sign = 1.0 if curves.mode == "min" else -1.0
     third = max(3, math.ceil(len(train) / 3))
@@ -134,10 +135,10 @@ def _measure(
         "validation_best": sign * float(validation[best]),
         "best_epoch": int(curves.epochs[int(where[best])]) + 1,
         "validation_rise": _relative(smoothed[-1] - smoothed[best], smoothed[best]),
-        "validation_noise": rules.noise_level(validation),
+        "validation_noise": curve_maths.noise_level(validation),
         "gap_first": float(validation[0] - train[0]),
         "gap_last": float(validation[-1] - train[-1]),
-        "gap_trend_z": rules.mann_kendall_z((validation - train)[-15:]),
+        "gap_trend_z": curve_maths.mann_kendall_z((validation - train)[-15:]),
         "train_improvement_last_third": improvement(train, third),
         "validation_improvement_last_third": improvement(validation, third),
         "constant_predictor": curves.constant,
@@ -180,8 +181,8 @@ def _state(
     evidence: Evidence,
 ) -> tuple[State, int | None, Severity]:
     trend = rules.OverfitTrend.for_run(len(train))
-    up = rules.rise(train, trend.decay, DIVERGING, DIVERGING_SIGMAS)
-    worse = rules.rise(validation, trend.decay, trend.relative, trend.sigmas)
+    up = curve_maths.rise(train, trend.decay, DIVERGING, DIVERGING_SIGMAS)
+    worse = curve_maths.rise(validation, trend.decay, trend.relative, trend.sigmas)
     if up.risen[-1] and worse.height[-1] > 0:
         return "diverging", int(np.argmin(up.smoothed)), "severe"
     flagged = np.flatnonzero(rules.flags(rule, train, validation))
@@ -190,7 +191,7 @@ def _state(
         before = float(np.min(worse.smoothed[: flagged[0] + 1]))
         lasting = 0.5 * float(worse.threshold[flagged[0]])
         if worse.smoothed[-1] > before + lasting:
-            since = int(np.argmin(rules.smooth(validation, LIGHT)))
+            since = int(np.argmin(curve_maths.smooth(validation, LIGHT)))
             return (
                 "overfitting",
                 since,
@@ -244,7 +245,7 @@ def _progress(
 
 
 def _flat_since(validation: Array) -> int:
-    smoothed = rules.smooth(validation, LIGHT)
+    smoothed = curve_maths.smooth(validation, LIGHT)
     near = np.abs(smoothed - smoothed[-1]) <= 0.03 * abs(smoothed[-1])
     outside = np.flatnonzero(~near)
     return int(outside[-1]) + 1 if len(outside) else 0

@@ -11,7 +11,6 @@ import pytest
 
 import keras_fitkit as kf
 from keras_fitkit.monitoring.curves import RUNNING_MEAN
-from keras_fitkit.monitoring.overfit_monitor import non_finite
 from tests.tools import warns_once
 
 RNG = np.random.default_rng(0)
@@ -351,14 +350,6 @@ def test_check_weights_can_be_switched_off():
         fit(model, [quiet(check_weights=False)], epochs=1)
 
 
-def test_non_finite_names_exactly_the_bad_variables():
-    good = keras.Variable(np.ones(3), name="good")
-    bad = keras.Variable(np.array([1.0, np.inf]), name="bad")
-    whole = keras.Variable(np.ones(2), dtype="int32", name="whole")
-    assert non_finite([good, bad, whole]) == [bad.path]
-    assert non_finite([]) == []
-
-
 def test_verbose_prints_the_lines_and_the_verdict(capsys):
     fit(build(), [quiet(verbose=2)], epochs=2)
     printed = capsys.readouterr().out
@@ -450,6 +441,31 @@ def test_it_measures_models_with_dict_inputs_and_two_outputs():
         callbacks=[monitor],
     ).history  # fmt: skip
     assert np.isfinite(history["gap_c_mae"]).all()
+
+
+class Autoencoder(keras.Model):
+    """A model whose loss needs no targets, as in keras.io's own examples."""
+
+    def __init__(self):
+        super().__init__()
+        self.code = keras.layers.Dense(6)
+
+    def call(self, inputs):
+        return self.code(inputs)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, **_):
+        return keras.ops.mean((x - y_pred) ** 2)
+
+
+def test_it_measures_models_without_targets():
+    model = Autoencoder()
+    model.compile("adam")
+    monitor = quiet()
+    history = model.fit(
+        X, validation_data=(XV,), epochs=2, verbose=0, callbacks=[monitor]
+    )
+    assert np.isfinite(history.history["gap_loss"]).all()
+    assert "the data has no targets" in monitor.report().curves.constant_note
 
 
 def test_loggers_after_it_get_its_columns(tmp_path):

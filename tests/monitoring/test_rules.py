@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from keras_fitkit.monitoring import rules
+from keras_fitkit.monitoring import curve_maths, prechelt, rules
 from keras_fitkit.monitoring.rules import (
     GeneralizationLoss,
     OverfitTrend,
@@ -29,25 +29,27 @@ def overfit(count=60, turn=15, slope=0.01):
 
 
 def test_smooth_is_the_bias_corrected_average():
-    got = rules.smooth(np.array([4.0, 1.0, 2.0]), 0.5)
+    got = curve_maths.smooth(np.array([4.0, 1.0, 2.0]), 0.5)
     # Weights .5 ** age, normalised to sum to 1.
     expected = [4.0, (0.5 * 4 + 1) / 1.5, (0.25 * 4 + 0.5 * 1 + 2) / 1.75]
     np.testing.assert_allclose(got, expected)
 
 
 def test_smooth_with_decay_0_changes_nothing():
-    np.testing.assert_array_equal(rules.smooth(np.array([3.0, 9.0]), 0.0), [3.0, 9.0])
+    np.testing.assert_array_equal(
+        curve_maths.smooth(np.array([3.0, 9.0]), 0.0), [3.0, 9.0]
+    )
 
 
 def test_noise_level_recovers_the_standard_deviation_under_a_trend():
     noise = np.random.default_rng(3).normal(scale=0.2, size=4000)
-    level = rules.noise_level(5.0 - 0.01 * np.arange(4000) + noise, window=4000)
+    level = curve_maths.noise_level(5.0 - 0.01 * np.arange(4000) + noise, window=4000)
     # Median absolute deviation of 4000 values: within 5 % of .2.
     assert level == pytest.approx(0.2, rel=0.05)
 
 
 def test_noise_level_of_fewer_than_3_values_is_0():
-    assert rules.noise_level(np.array([1.0, 2.0])) == 0.0
+    assert curve_maths.noise_level(np.array([1.0, 2.0])) == 0.0
 
 
 @given(curves.filter(lambda values: len(values) >= 3))
@@ -57,14 +59,14 @@ def test_mann_kendall_agrees_with_scipys_tau_statistic(values):
     score = sum(pairs)
     variance = count * (count - 1) * (2 * count + 5) / 18
     expected = (score - np.sign(score)) / np.sqrt(variance)
-    assert rules.mann_kendall_z(values) == pytest.approx(expected)
+    assert curve_maths.mann_kendall_z(values) == pytest.approx(expected)
     if len(set(values)) == count:  # scipy's tau has the same numerator without ties
         tau = stats.kendalltau(np.arange(count), values).statistic
         assert np.sign(tau) == np.sign(score)
 
 
 def test_rising_curve_stands_above_its_minimum_by_the_stated_height():
-    found = rules.rise(np.array([3.0, 1.0, 1.0, 1.0, 1.0, 2.0]), 0.0, 0.02, 0.0)
+    found = curve_maths.rise(np.array([3.0, 1.0, 1.0, 1.0, 1.0, 2.0]), 0.0, 0.02, 0.0)
     np.testing.assert_allclose(found.height, [0, 0, 0, 0, 0, 1.0])
     np.testing.assert_allclose(found.threshold[-1], 0.02 * 1.0)
     np.testing.assert_array_equal(found.risen, [False] * 5 + [True])
@@ -128,21 +130,23 @@ def test_overfit_trend_names_the_argument(arguments, text):
 
 
 def test_generalization_loss_is_percent_above_the_minimum():
-    assert rules.generalization_loss(np.array([4.0, 2.0, 2.5])) == 100 * (2.5 / 2 - 1)
+    assert prechelt.generalization_loss(np.array([4.0, 2.0, 2.5])) == 100 * (
+        2.5 / 2 - 1
+    )
 
 
 def test_generalization_loss_of_negative_values_keeps_its_sign():
-    assert rules.generalization_loss(np.array([-4.0, -3.0])) == 100 * 1.0 / 4.0
+    assert prechelt.generalization_loss(np.array([-4.0, -3.0])) == 100 * 1.0 / 4.0
 
 
 def test_generalization_loss_at_a_zero_minimum_is_infinite_not_an_error():
-    assert rules.generalization_loss(np.array([0.0, 1.0])) == float("inf")
-    assert rules.generalization_loss(np.array([0.0, 0.0])) == 0.0
+    assert prechelt.generalization_loss(np.array([0.0, 1.0])) == float("inf")
+    assert prechelt.generalization_loss(np.array([0.0, 0.0])) == 0.0
 
 
 def test_training_progress_is_prechelts_formula():
     train = np.array([9.0, 3.0, 2.0, 1.0])
-    assert rules.training_progress(train, 3) == pytest.approx(
+    assert prechelt.training_progress(train, 3) == pytest.approx(
         1000 * ((3 + 2 + 1) / (3 * 1) - 1)
     )
 

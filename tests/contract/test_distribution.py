@@ -1,0 +1,66 @@
+"""Every callback under MirroredStrategy over two logical CPUs, in a child process.
+
+Logical devices must be set before TensorFlow starts: too late in the tests' process.
+"""
+
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = [pytest.mark.tensorflow_only, pytest.mark.slow]
+
+SCRIPT = """
+import warnings
+import numpy as np, tensorflow as tf
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+two = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(cpu, two)
+
+import keras
+import keras_fitkit as kf
+from tests.contract.cases import CALLBACKS
+
+rng = np.random.default_rng(7)
+x, xv = rng.normal(size=(2, 32, 3)).astype("float32")
+y, yv = x.sum(1, keepdims=True), xv.sum(1, keepdims=True)
+
+def run(callbacks):
+    keras.utils.set_random_seed(3)
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        model = keras.Sequential(
+            [keras.Input((3,)), keras.layers.Dense(4, kernel_regularizer="l2"),
+             keras.layers.Dense(1)]
+        )
+        model.compile("adam", "mse", metrics=["mae"])
+        history = model.fit(x, y, validation_data=(xv, yv), batch_size=8, epochs=3,
+                            verbose=0, callbacks=callbacks)
+    return model, history.history
+
+plain = run([])[1]
+for name, make in CALLBACKS.items():
+    callback = make()
+    model, history = run([callback])
+    for key, values in plain.items():
+        np.testing.assert_array_equal(history[key], values, err_msg=f"{name} {key}")
+    replicas = [model.layers[0].kernel.value.values[i].numpy() for i in (0, 1)]
+    np.testing.assert_array_equal(*replicas, err_msg=name)
+    if name == "OverfitMonitor":
+        report = callback.report()
+        wrong = model.predict(x, verbose=0) - y
+        honest = history["train_loss"][-1]
+        np.testing.assert_allclose(honest, (wrong**2).mean(), rtol=1e-4)
+        np.testing.assert_allclose(report.curves.constant, np.var(y), rtol=1e-4)
+    print("ran", name)
+"""
+
+
+def test_every_callback_runs_on_two_replicas():
+    from tests.contract.cases import CALLBACKS
+
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("ran ") == len(CALLBACKS)
