@@ -4,8 +4,8 @@
 
 Four parts: `synthetic` scores alarms on labelled curves beside rival rules, `descent`
 asks the same of double descent and grokking, `real` of Keras runs on scikit-learn
-data, and `states` tables every state of `diagnose`. Rules were tuned on seed 0; the
-default, 1, is for reporting. The real runs are trained once and kept in the cache,
+data, and `states` tables every state of `diagnose`. Rules were tuned on seed 0 with a
+look at 1 to 3; the default, 11, is for reporting. The real runs are trained once and kept in the cache,
 run by run: an interrupted benchmark goes on where it was.
 """
 
@@ -46,7 +46,7 @@ from _states import STATES, draw_states
 from keras_fitkit.monitoring import prechelt, rules
 from keras_fitkit.monitoring.diagnosis import diagnose_curves
 
-TUNING_SEED, REPORT_SEED = 0, 1
+TUNING_SEED, REPORT_SEED = 0, 11
 LENGTHS = (100, 50, 20)
 REAL_TOLERANCE = 5
 RUNS_PER_CONFIGURATION = 3

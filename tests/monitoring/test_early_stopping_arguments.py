@@ -84,7 +84,7 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
         {"restore_best_optimizer": True, "restore_best_weights": True},
         {"start_when": None, "max_seconds": 1},
     ],
-    ids=str,
+    ids=lambda given: "-".join(given) or "none",
 )
 def test_good_arguments(arguments: dict[str, Any]) -> None:
     stopper = EarlyStopping(**arguments)

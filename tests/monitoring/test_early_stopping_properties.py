@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import given
 
 from keras_fitkit.monitoring._stopping_conditions import MetricSettings, MetricWatch
-from keras_fitkit.monitoring.rules import smooth
+from keras_fitkit.monitoring.curve_maths import smooth
 
 finite = st.floats(-1e6, 1e6, allow_nan=False)
 wild = st.one_of(finite, st.sampled_from([math.nan, math.inf, -math.inf]))
