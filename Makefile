@@ -34,10 +34,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the tests use all cores themselves, and targets share an environment
 .PHONY: help demo test test-jax test-torch test-oldest lint format type docs build \
-  bench check clean distclean
+  bench check clean distclean FORCE
 
 help: ## show this list
-	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 14
+	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/.ready-demo ## run the demonstration on real digits
 	$(bin)/python examples/quickstart.py
@@ -67,9 +67,10 @@ type: .venv/.ready-dev ## check the types
 	$(bin)/mypy
 
 # Strict, Zensical fails on broken links and references. Docstrings that the reference
-# cannot read (griffe's warnings) and a reference without names fail here.
+# cannot read (griffe's warnings) and a reference without names fail here. Its cache knows
+# nothing of the docstrings.
 docs: .venv/.ready-docs ## build the manual in site/; a broken link or reference fails
-	rm -rf site
+	rm -rf site .cache
 	@export NO_COLOR=1; said=$$($(bin)/zensical build --strict 2>&1) || failed=yes; \
 	  echo "$$said"; test -z "$$failed" && ! echo "$$said" | grep -q '^griffe: '
 	@grep -q 'id="keras_fitkit[.]' site/api/index.html || \
@@ -83,10 +84,11 @@ build: .venv/.ready-dev ## build sdist and wheel in dist/ and prove the wheel
 
 bench: .venv/.ready-dev ## run every benchmark in its quick form
 	set -e; for file in benchmarks/[!_]*.py; do \
-	  echo "== $$file"; $(bin)/python "$$file" --quick; \
+	  echo "== $$file"; KERAS_BACKEND=tensorflow $(bin)/python "$$file" --quick; \
 	done
 
-check: lint type test demo test-jax test-torch docs build ## everything that CI runs
+# The cheapest first: what fails soon says so soon.
+check: lint type build docs test demo test-jax test-torch ## everything that CI runs
 
 clean: ## remove what was built, and caches
 	rm -rf build dist site .cache .pytest_cache .mypy_cache .ruff_cache \
@@ -96,15 +98,16 @@ clean: ## remove what was built, and caches
 distclean: clean ## remove the environments too
 	rm -rf .venv .venv-jax .venv-torch .venv-oldest
 
-# A changed pyproject.toml runs pip again in the environment that is there.
-.venv/.ready-%: pyproject.toml
+# A changed pyproject.toml runs pip again in the environment that is there. make-env is
+# always asked: a stamp does not tell make that its Python is gone.
+.venv/.ready-%: FORCE
 	@tools/make-env .venv $* -e '.[$*]'
 
-.venv-jax/.ready-test: pyproject.toml
+.venv-jax/.ready-test: FORCE
 	@tools/make-env .venv-jax test -e '.[test]' $(JAX)
 
-.venv-torch/.ready-test: pyproject.toml
+.venv-torch/.ready-test: FORCE
 	@INSTALL_HINT='$(TORCH_HINT)' tools/make-env .venv-torch test -e '.[test]' '$(TORCH)'
 
-.venv-oldest/.ready-test: pyproject.toml
+.venv-oldest/.ready-test: FORCE
 	@PYTHONS='3.11 3.10' tools/make-env .venv-oldest test -e '.[test]' $(OLDEST)

@@ -29,6 +29,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     for _name in ("OMP_NUM", "TF_NUM_INTRAOP", "TF_NUM_INTEROP"):
         os.environ.setdefault(f"{_name}_THREADS", "1")
 
+import hypothesis
 import pytest
 from sybil import Sybil
 from sybil.document import NotEvaluated, PythonDocStringDocument
@@ -44,6 +45,11 @@ TENSORFLOW_ONLY = re.compile(
     r"#\s*doctest:.*\+TENSORFLOW_ONLY|<!--\s*tensorflow_only\s*-->"
 )
 doctest.register_optionflag("TENSORFLOW_ONLY")
+
+# The same examples in every run, as the seeds are; a deadline measures how busy the
+# machine is.
+hypothesis.settings.register_profile("house", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("house")
 
 
 def fresh_state() -> None:

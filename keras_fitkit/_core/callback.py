@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
-from keras_fitkit._core import arguments
+from keras_fitkit._core import arguments, layers
 
 
 class FitCallback(keras.callbacks.Callback):
@@ -25,6 +25,9 @@ class FitCallback(keras.callbacks.Callback):
     of its base classes are added to them. Constructor arguments are no state: they
     never change. Values may be None, bool, int, float, str, arrays, tensors and
     variables, and lists and dicts (with str keys) of these; tuples come back as lists.
+
+    It also refuses the models and fits that no callback of this package can serve. A
+    subclass that overrides a hook used here calls `super()` first.
 
     No batch hook is overridden here: Keras runs the batch hooks of a fit in a thread as
     long as no callback overrides them.
@@ -44,6 +47,25 @@ class FitCallback(keras.callbacks.Callback):
     """
 
     _state_attributes: ClassVar[tuple[str, ...]] = ()
+
+    def set_model(self, model: Any) -> None:
+        """Takes the model; one of tf_keras (Keras 2) is an error.
+
+        The `fit` of tf_keras calls this before anything that Keras 3 callbacks lack.
+        """
+        layers.refuse_legacy_keras("model", model)
+        super().set_model(model)
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Refuses a fit that Keras cannot run.
+
+        Here and not in `set_model`: `evaluate` and `predict` run that way.
+
+        Raises:
+            ValueError: for `steps_per_execution` > 1 with several replicas.
+        """
+        _check_replicas(self.model)
+        super().on_train_begin(logs)
 
     def get_state(self) -> dict[str, Any]:
         """The run state as plain values and arrays: a copy, safe to keep.
@@ -95,6 +117,26 @@ class FitCallback(keras.callbacks.Callback):
             for name in vars(parent).get("_state_attributes", ())
         ]
         return tuple(dict.fromkeys(named))
+
+
+def _check_replicas(model: Any) -> None:
+    """Several steps an execution on the replicas of a MirroredStrategy: an error.
+
+    Keras (3.15.1) fails there within its loop, with an InvalidArgumentError about a
+    placeholder. Other strategies are not judged.
+    """
+    if not isinstance(model, keras.Model):
+        return
+    strategy: Any = getattr(model, "distribute_strategy", None)  # TensorFlow only
+    steps = getattr(model, "steps_per_execution", None) or 1
+    kinds = {kind.__name__ for kind in type(strategy).__mro__}
+    if steps == 1 or "MirroredStrategy" not in kinds:
+        return
+    replicas = strategy.num_replicas_in_sync
+    if replicas > 1:
+        allowed = f"1 for `fit` with MirroredStrategy ({replicas} replicas)"
+        hint = "Keras cannot run several steps at once there. Compile the model anew."
+        raise ValueError(arguments.message("steps_per_execution", allowed, steps, hint))
 
 
 def _plain(value: Any, where: str) -> Any:

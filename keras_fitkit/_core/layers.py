@@ -87,12 +87,7 @@ def check_keras_model(name: str, value: Any, *, built: bool = False) -> Any:
             tfmot makes, is told apart: the message names `kf.from_tfmot`.
         ValueError: if it must be built and is not.
     """
-    if is_legacy_keras(value):
-        hint = (
-            "It is of tf_keras (Keras 2), the kind that tensorflow_model_optimization "
-            "makes. Convert it with `kf.from_tfmot(model)`."
-        )
-        raise TypeError(arguments.message(name, "a Keras 3 model", _kind(value), hint))
+    refuse_legacy_keras(name, value)
     if not isinstance(value, keras.Model):
         hint = ""
         if isinstance(value, type) and issubclass(value, keras.Model):
@@ -104,6 +99,24 @@ def check_keras_model(name: str, value: Any, *, built: bool = False) -> Any:
         hint = "Give it an `Input`, or call it once on data."
         raise ValueError(arguments.message(name, "a built model", value, hint))
     return value
+
+
+def refuse_legacy_keras(name: str, value: Any) -> None:
+    """Raises for a tf_keras (Keras 2) model; anything else passes.
+
+    Args:
+        name: the argument's name, for the message.
+        value: what was given.
+
+    Raises:
+        TypeError: names `kf.from_tfmot`.
+    """
+    if is_legacy_keras(value):
+        hint = (
+            "It is of tf_keras (Keras 2), the kind that tensorflow_model_optimization "
+            "makes. Convert it with `kf.from_tfmot(model)`."
+        )
+        raise TypeError(arguments.message(name, "a Keras 3 model", _kind(value), hint))
 
 
 def is_legacy_keras(value: Any) -> bool:

@@ -16,8 +16,9 @@ MODES = ("auto", "min", "max")
 
 # Words that say the direction of a metric that Keras itself cannot place: custom
 # functions, wrapped metrics and `output_metric` keys (`mode="auto"` raises there).
+# "score" and "dice" are not among them: a Brier score and `keras.losses.dice` fall.
 _HIGHER = frozenset(
-    "acc accuracy auc precision recall f1 fbeta score iou dice r2 bleu map psnr ssim "
+    "acc accuracy auc precision recall f1 fbeta iou r2 bleu map psnr ssim "
     "sensitivity specificity similarity correlation pearson concordance".split()
 )
 _LOWER = frozenset(
@@ -37,7 +38,8 @@ def direction(name: str, model: Any = None, mode: str = "auto") -> str | None:
     Args:
         name: the key, with or without `val_`, `train_` or `gap_` before it, and with or
             without an output's name.
-        model: the compiled model; its metric objects are asked first.
+        model: the compiled model; its metric objects are asked first. On TensorFlow
+            a new model has none before its first batch.
         mode: "min" and "max" are returned as they are.
     """
     if mode != "auto":
@@ -46,13 +48,11 @@ def direction(name: str, model: Any = None, mode: str = "auto") -> str | None:
     if bare.startswith("gap_"):
         return "min"
     bare = bare.removeprefix("train_")
+    known = _directions(bare, _metrics(getattr(model, "metrics", ())))
+    if known:
+        return known.pop() if len(known) == 1 else None
     if bare == "loss" or bare.endswith("_loss"):
         return "min"
-    for metric in _metrics(getattr(model, "metrics", ())):
-        if bare == metric.name or bare.endswith(f"_{metric.name}"):
-            known = _private.metric_direction(metric)
-            if known is not None:
-                return known
     # Keras spells IoU "io_u" in the names of its metrics (`mean_io_u`).
     words = set(bare.lower().replace("io_u", "iou").split("_"))
     higher, lower = bool(words & _HIGHER), bool(words & _LOWER)
@@ -71,6 +71,17 @@ def require_direction(name: str, model: Any = None, mode: str = "auto") -> str:
             "Pass mode='max' for a score or mode='min' for an error."
         )
     return found
+
+
+def _directions(bare: str, metrics: Iterable[Any]) -> set[str]:
+    """What the metrics of that name say; of names that end alike the longest counts."""
+    found: dict[str, set[str | None]] = {}
+    for metric in metrics:
+        if bare == metric.name or bare.endswith(f"_{metric.name}"):
+            known = _private.metric_direction(metric)
+            found.setdefault(metric.name, set()).add(known)
+    said = found[max(found, key=len)] if found else set()
+    return {known for known in said if known is not None}
 
 
 def _metrics(found: Iterable[Any]) -> Iterator[Any]:
@@ -98,6 +109,15 @@ def read(logs: Mapping[str, Any], name: str) -> float | None:
     """The value of `name` in `logs` as a float, or None when it is not there."""
     value = logs.get(name)
     return None if value is None else scalar(name, value)
+
+
+def not_measured(name: str, value: float) -> bool:
+    """Whether a value stands for an epoch in which `OverfitMonitor` did not measure.
+
+    It writes NaN for `train_` and `gap_` names then (`every=`), so that a column of
+    `History` has a value for each epoch. A NaN of any other metric is a NaN.
+    """
+    return math.isnan(value) and name.startswith(("train_", "gap_"))
 
 
 def missing(name: str, logs: Mapping[str, Any]) -> ValueError:

@@ -15,6 +15,26 @@ from keras_fitkit._core import _private
 
 
 @contextlib.contextmanager
+def model_preserved(model: Any) -> Iterator[None]:
+    """Puts the seed generators that a model draws from back as they were.
+
+    For work in the middle of a fit: the global generators of Python and NumPy are left
+    alone, because a data set may draw from them in a thread of its own right now. On
+    torch the global one is the model's own, and Keras's `evaluate` draws from it.
+    """
+    torch = sys.modules.get("torch") if keras.backend.backend() == "torch" else None
+    state = torch.get_rng_state() if torch is not None else None
+    seeds = [(seed, keras.ops.convert_to_numpy(seed)) for seed in _seeds(model)]
+    try:
+        yield
+    finally:
+        if torch is not None:
+            torch.set_rng_state(state)
+        for variable, value in seeds:
+            variable.assign(value)
+
+
+@contextlib.contextmanager
 def preserved(model: Any = None, *owners: object) -> Iterator[None]:
     """Puts every random state back as it was when the block ends.
 

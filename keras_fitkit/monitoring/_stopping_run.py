@@ -198,6 +198,8 @@ class StoppingRun:
             if value is None:
                 continue
             progress.seen = True
+            if metric_names.not_measured(settings.name, value):
+                continue
             values[settings.name] = value
             if progress.direction is None:
                 watch.turn(direction(settings.name, settings.mode))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -38,7 +39,11 @@ def constant_predictor(
     finite = [value for value in found if metric_names.is_finite(value)]
     if not finite:
         return None, f"no constant prediction suits the model's loss{refused}"
-    return (min(finite) if mode == "min" else max(finite)), ""
+    best = min(finite) if mode == "min" else max(finite)
+    if mode == "min" and best <= 0:
+        why = f"a constant prediction reaches {best:.4g}, of which there are no shares"
+        return None, why
+    return best, ""
 
 
 _CONSTANTS = ("mean", "median", "log", "logit")
@@ -65,28 +70,57 @@ def _constant_value(model: Any, sample: TrainSample, monitor: str, kind: str) ->
             "loss", model.compute_loss(*arguments_, training=False)
         )
         return total * _replicas() - honest.penalty(model)
+    return _metric_value(model, arguments_, monitor)
+
+
+def _metric_value(model: Any, arguments_: tuple[Any, ...], monitor: str) -> float:
+    """`monitor` after `compute_metrics` alone, if that is what updates it.
+
+    The trackers of an output's own loss and of a custom `test_step` are in the result
+    as well, with the value of a metric that has seen nothing.
+    """
     model.reset_metrics()
-    return metric_names.scalar(monitor, model.compute_metrics(*arguments_)[monitor])
+    before = {id(metric): _state(metric) for metric in model.metrics}
+    result = model.compute_metrics(*arguments_)
+    for metric in model.metrics:
+        value = metric.result()
+        names = value if isinstance(value, dict) else (metric.name,)
+        if monitor in names and _state(metric) == before.get(id(metric), []):
+            raise ValueError(f"compute_metrics does not update {monitor!r}")
+    return metric_names.scalar(monitor, result[monitor])
 
 
-def _constant_for(target: Any, shape: Sequence[int | None], kind: str) -> Any:
+def _state(metric: Any) -> list[bytes]:
+    return [
+        keras.ops.convert_to_numpy(variable).tobytes() for variable in metric.variables
+    ]
+
+
+def _constant_for(target: Any, shape: Sequence[int], kind: str) -> Any:
     """One prediction, the same for every row, in the shape of the output."""
-    width = shape[-1] or 1
-    labels = target.reshape(len(target), -1) if target.ndim > 1 else target[:, None]
-    sparse = (
-        width > 1 and labels.shape[1] == 1 and np.issubdtype(labels.dtype, np.integer)
-    )
-    if sparse:
-        values = np.bincount(labels[:, 0].astype(int), minlength=width) / len(labels)
-        full = (len(target), width)
+    rows, row = len(target), tuple(shape[1:])
+    labels = target.reshape(rows, -1).astype(float)
+    width = row[-1] if row else 1
+    if len(row) == 1 and width > 1 and _classes(labels, width):
+        values = np.bincount(labels[:, 0].astype(int), minlength=width) / rows
     else:
-        full = (len(target), *target.shape[1:]) if target.ndim > 1 else (len(target), 1)
+        if labels.shape[1] != math.prod(row):
+            raise ValueError(
+                f"targets of shape {target.shape} for an output of shape {(rows, *row)}"
+            )
         middle = np.median if kind == "median" else np.mean
-        values = middle(labels.astype(float), axis=0).reshape(full[1:])
+        values = middle(labels, axis=0).reshape(row)
     if kind in ("log", "logit"):
         share = np.clip(values, 1e-7, 1 - 1e-7)
         values = np.log(share) if kind == "log" else np.log(share / (1 - share))
-    return keras.ops.convert_to_tensor(np.broadcast_to(values, full).astype("float32"))
+    full = np.broadcast_to(values, (rows, *row))
+    return keras.ops.convert_to_tensor(full.astype("float32"))
+
+
+def _classes(labels: Any, width: int) -> bool:
+    """Whether `labels` are the numbers of `width` classes, whatever their dtype."""
+    whole = bool((labels == np.floor(labels)).all())
+    return labels.shape[1] == 1 and whole and labels.min() >= 0 and labels.max() < width
 
 
 def _replicas() -> int:

@@ -18,10 +18,15 @@ from keras_fitkit.monitoring.curve_maths import Array
 
 Mode = Literal["min", "max"]
 
+# Added to 1 - score: near a perfect score the error is a handful of rows, and a share
+# of it says nothing (an accuracy of 0.999 after 1.000 is no divergence).
+ERROR_FLOOR = 0.01
+_ROUNDING = 1e-6  # a float32 score may come out as 1.0000001
+
 RUNNING_MEAN = "Keras's running mean over the epoch, shifted by half an epoch"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Curves:
     """What one run measured, one value an epoch, oldest first; NaN where there is none.
 
@@ -68,10 +73,30 @@ class Curves:
         difference = self.validation - self.train
         return difference if self.mode == "min" else -difference
 
+    @property
+    def bounded(self) -> bool:
+        """Whether this is a score whose values, on both sides, lie within [0, 1]."""
+        both = np.concatenate([self.train, self.validation])
+        finite = both[np.isfinite(both)]
+        inside = (finite >= -_ROUNDING) & (finite <= 1.0 + _ROUNDING)
+        return self.mode == "max" and bool(inside.all())
+
     def oriented(self, values: Array) -> Array:
-        """`values` of the usable epochs with lower as better."""
-        picked = values[self.usable]
-        return picked if self.mode == "min" else -picked
+        """`values` of the usable epochs with lower as better.
+
+        A score within [0, 1] becomes an error, 1 - score (+ `ERROR_FLOOR`), so that
+        shares of it mean something; any other score is negated. Both curves alike.
+        """
+        return self._turned(values[self.usable])
+
+    def as_given(self, value: float) -> float:
+        """An oriented value in the user's own unit again."""
+        return float(self._turned(np.asarray(value, dtype=float)))
+
+    def _turned(self, values: Array) -> Array:
+        if self.mode == "min":
+            return values
+        return 1.0 + ERROR_FLOOR - values if self.bounded else -values
 
 
 def half_epoch(running: Array, mode: Mode = "min") -> Array:
@@ -85,7 +110,7 @@ def half_epoch(running: Array, mode: Mode = "min") -> Array:
     if len(values) < 2:
         return values.copy()
     if mode == "max" and np.nanmax(values) <= 1.0 and np.nanmin(values) >= 0.0:
-        return 1.0 - half_epoch(1.0 - values)
+        return np.clip(1.0 - half_epoch(1.0 - values), 0.0, 1.0)
     last, before = values[-1], values[-2]
     if last > 0 and before > 0:
         end = last * np.sqrt(last / before)

@@ -45,11 +45,11 @@ _LABELS = {
 }
 _SHARES = frozenset(
     "validation_rise train_improvement_last_third skill "
-    "validation_improvement_last_third improvement_since_first_epoch".split()
+    "validation_improvement_last_third".split()
 )
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class Diagnosis:
     """What became of a fit. Made by `OverfitMonitor.report` and `diagnose`.
 
@@ -61,7 +61,8 @@ class Diagnosis:
             "plateau", "validation_easier" or "unknown".
         since_epoch: 0-based epoch at which the state began, or None.
         severity: "none", "mild", "moderate" or "severe". For overfitting: validation
-            less than 10 %, less than 30 %, or more above its best.
+            less than 10 %, less than 30 %, or more above its best; of a score within
+            [0, 1] these are shares of the error, 1 - score.
         evidence: the numbers behind the state by name; a number that could not be had
             is None.
         advice: what to do, most useful first, each with `text` and `call`.
@@ -155,7 +156,8 @@ class Diagnosis:
             if name == "reason":
                 continue
             if value is None:
-                note = self.curves.constant_note if name in _CONSTANT else ""
+                reason = self.curves.constant_note or "see the note"
+                note = reason if name in _CONSTANT else ""
                 text = f"not known{f' ({note})' if note else ''}"
             elif name in _SHARES:
                 text = f"{100 * float(value):.1f} %"
@@ -210,7 +212,7 @@ def diagnose_run(curves: Curves, rule: Any = "auto") -> Diagnosis:
             verdict.state, honest=curves.honest, wide_gap=_wide_gap(verdict.evidence)
         ),
         train_source=curves.train_source,
-        notes=curves.notes,
+        notes=(*curves.notes, *verdict.notes),
         curves=curves,
     )
 
@@ -230,7 +232,10 @@ def diagnose_curves(
     honest: bool = True,
     rule: Any = "auto",
 ) -> Diagnosis:
-    """The verdict on two bare sequences, one value an epoch, oldest first."""
+    """The verdict on two bare sequences, one value an epoch, oldest first.
+
+    For `benchmarks/diagnosis.py` and tests.
+    """
     first = np.asarray(train, dtype=float)
     second = np.asarray(validation, dtype=float)
     curves = Curves(

@@ -45,12 +45,17 @@ class EarlyStopping(FitCallback, keras.callbacks.EarlyStopping):
     * A value that is not finite is never `best` and counts as no improvement. When it
       appears and the weights hold NaN too, training stops at once. (A finite metric can
       hide NaN weights: `OverfitMonitor` looks for those.)
-    * Epochs in which `monitor` is not in `logs` (`validation_freq`) do not count.
+    * Epochs in which `monitor` is not in `logs` (`validation_freq`) do not count, nor
+      do those in which a `train_` or `gap_` metric is NaN: `OverfitMonitor(every=n)`
+      did not measure it there.
     * With `baseline`, `wait` starts again only with an epoch that beats the best one
       and the baseline, as in Keras; but one bad epoch does not end a run that was still
       improving below the baseline, that takes two in a row.
     * With `SwapEMAWeights` the best weights are the averaged ones, which validation
-      used, and every early stop ends with the averages in the model.
+      used, and a fit that this callback stops, or one before it in the list, ends with
+      the averages in the model. With `swap_on_epoch=True` a stop at an epoch end by a
+      callback after this one ends with the raw weights, as in Keras, unless
+      `restore_best_weights=True`: put EarlyStopping last.
     * An epoch cut short by `max_seconds` counts: its weights were validated.
 
     The run state can be carried over with `get_state` and `set_state`.
@@ -94,8 +99,8 @@ class EarlyStopping(FitCallback, keras.callbacks.EarlyStopping):
             None: all epochs count. Defaults to "auto".
         combine: for a list, whether "all" or "any" metric must ask for the stop.
 
-        With a list, `mode`, `min_delta`, `baseline` and the thresholds are one value
-        for all or a dict by name.
+    With a list, `mode`, `min_delta`, `baseline` and the thresholds are one value
+    for all or a dict by name.
 
     Logs:
         Reads the monitored names, `sparsity` and `sparsity_target`, and with
@@ -198,6 +203,7 @@ class EarlyStopping(FitCallback, keras.callbacks.EarlyStopping):
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Forgets the last fit and looks which callbacks are in this one."""
+        super().on_train_begin(logs)
         self._reset(_monotonic())
         fit = _private.running_fit(self.model)
         peers = () if fit is None else fit.callbacks
@@ -206,10 +212,11 @@ class EarlyStopping(FitCallback, keras.callbacks.EarlyStopping):
         )
         self._pruners = tuple(filter(metric_names.shows_sparsity, peers))
         for watch in self._run.watches:
-            settings = watch.settings
-            known = metric_names.direction(settings.name, self.model, settings.mode)
-            if known is not None:
-                watch.turn(known)
+            # The others wait for the end of an epoch: on TensorFlow a new model has no
+            # metric objects yet that could say which way is better.
+            name, mode = watch.settings.name, watch.settings.mode
+            if mode == "auto" and metric_names.training_name(name) == "loss":
+                watch.turn("min")
         self._mirror()
 
     def on_train_batch_begin(

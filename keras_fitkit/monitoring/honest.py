@@ -12,17 +12,26 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_fitkit._core import _private, metric_names, random_state
+from keras_fitkit._core import metric_names, random_state
 from keras_fitkit.monitoring.train_sample import TrainSample
+
+# States that a test step may move (stateful RNNs) are small; frozen kernels, which it
+# does not move, can be large and are not copied.
+SMALL = 1_000_000
 
 
 def penalty(model: Any) -> float:
     """The sum of the weight regularizers, which Keras adds to loss and val_loss alike.
 
     From the variables: `model.losses` may hold leaked symbolic tensors after a compiled
-    step. Losses that depend on the data (activity regularizers, `add_loss`) stay in,
-    on both sides.
+    step. Losses that depend on the data (activity regularizers, `add_loss`) stay in, on
+    both sides. A model that computes its loss or its test step itself may leave the
+    penalty out: nothing is known then, and it is 0.
     """
+    own = type(model)
+    for name in ("compute_loss", "test_step"):
+        if getattr(own, name, None) is not getattr(keras.Model, name):
+            return 0.0
     terms = [
         variable.regularizer(variable)
         for variable in model.trainable_weights
@@ -31,14 +40,17 @@ def penalty(model: Any) -> float:
     return float(sum(metric_names.scalar("penalty", term) for term in terms))
 
 
-def measure(
-    model: Any, sample: TrainSample, batch_size: int, callbacks: tuple[Any, ...]
-) -> dict[str, float]:
-    """All metrics of `sample` in inference mode, with validation's weights.
+def measure(model: Any, sample: TrainSample, batch_size: int) -> dict[str, float]:
+    """All metrics of `sample` in inference mode, with the weights of now.
 
     `loss` still contains the penalty. Only for `on_epoch_end`: it resets the metrics.
     """
-    with random_state.preserved(model), _private.validation_weights(callbacks):
+    kept = [
+        (weight, keras.ops.convert_to_numpy(weight))
+        for weight in model.non_trainable_weights
+        if np.prod(weight.shape) <= SMALL
+    ]
+    with random_state.model_preserved(model):
         logs = model.evaluate(
             sample.x,
             sample.y,
@@ -47,6 +59,8 @@ def measure(
             verbose=0,
             return_dict=True,
         )
+    for weight, value in kept:
+        weight.assign(value)
     return {
         name: metric_names.scalar(name, value)
         for name, value in logs.items()

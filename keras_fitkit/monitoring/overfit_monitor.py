@@ -29,8 +29,8 @@ class OverfittingWarning(UserWarning):
     """The model overfits, says `OverfitMonitor`. Filter it by this class.
 
     Raises:
-        Nothing by itself; `warnings.simplefilter("error", kf.OverfittingWarning)` makes
-        a flag end the run.
+        OverfittingWarning: not by itself; a flag ends the run with it after
+            `warnings.simplefilter("error", kf.OverfittingWarning)`.
 
     Example:
         >>> import keras_fitkit as kf
@@ -47,7 +47,9 @@ class OverfitMonitor(FitCallback):
     end of each epoch this callback measures a fixed sample of the training data as
     validation is measured: inference mode, end-of-epoch weights (those of
     `SwapEMAWeights` where validation used them), without the weight penalty. Training
-    itself is the same, to the bit, with and without it.
+    itself is the same, to the bit, with and without it. (A `PyDataset` is read once
+    more before the training: the global random generators and those it holds are put
+    back; another state of its own, such as a counter, has moved.)
 
         gap = validation - training   (for scores: training - validation)
 
@@ -82,8 +84,9 @@ class OverfitMonitor(FitCallback):
             Defaults to 1.
 
     Logs:
-        `train_<monitor>` and `gap_<monitor>` in every epoch (NaN where `every` skips).
-        Put loggers such as `CSVLogger` after this callback.
+        `train_<monitor>` and `gap_<monitor>` in every epoch (NaN where `every` skips),
+        and `train_<monitor>_estimated` = 1 where it is not measured. Put loggers such
+        as `CSVLogger` after this callback.
 
     Raises:
         ValueError, TypeError: an argument outside its range, by name; at the first
@@ -119,6 +122,10 @@ class OverfitMonitor(FitCallback):
         "flagged_epoch_",
         "start_",
         "bad_weights_",
+        "mode_",
+        "train_source_",
+        "honest_",
+        "constant_",
     )
 
     def __init__(
@@ -174,17 +181,17 @@ class OverfitMonitor(FitCallback):
         self.flagged_epoch_: int | None = None
         self.start_ = 0
         self.bad_weights_: list[Any] | None = None
-        self._mode: Mode | None = None
+        self.mode_: Mode | None = None
+        self.train_source_ = RUNNING_MEAN
+        self.honest_ = False
+        self.constant_: list[Any] | None = None
         self._sample: TrainSample | None = None
-        self._source = RUNNING_MEAN
-        self._honest = False
-        self._constant: tuple[float | None, str] | None = None
         self._peers: tuple[Any, ...] = ()
         self._batch_size = DEFAULT_BATCH
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Starts afresh: takes the training sample of this fit."""
-        del logs
+        super().on_train_begin(logs)
         self._reset()
         fit = _private.running_fit(self.model)
         if fit is not None:
@@ -193,7 +200,7 @@ class OverfitMonitor(FitCallback):
             self._warn_about(fit)
         self._sample = self._given or self._sample_of(fit)
         if self._sample is not None:
-            self._honest, self._source = True, self._sample.source
+            self.honest_, self.train_source_ = True, self._sample.source
 
     def _warn_about(self, fit: _private.RunningFit) -> None:
         if not fit.validates:
@@ -218,21 +225,29 @@ class OverfitMonitor(FitCallback):
         if self.train_data is None:
             return None
         if fit is None:
-            why = "the callback does not run inside Model.fit"
-        else:
-            try:
-                return train_sample.from_fit(fit, self.sample)
-            except CannotReread as error:
-                why = str(error)
+            self._fall_back("the callback does not run inside Model.fit")
+            return None
+        try:
+            return train_sample.from_fit(fit, self.sample)
+        except CannotReread as error:
+            self._fall_back(str(error))
+        # Whatever a data set of the user's raises when it is read out of turn: a fit
+        # that works without the monitor works with it.
+        except Exception as error:
+            self._fall_back(f"reading it failed with {type(error).__name__}: {error}")
+        return None
+
+    def _fall_back(self, why: str) -> None:
+        """From now on the running mean; says why."""
+        self._sample, self.honest_ = None, False
+        self.train_source_ = RUNNING_MEAN
         warnings.warn(
-            f"OverfitMonitor(train_data='auto') cannot measure the training data: "
-            f"{why}. It uses Keras's running mean, moved by half an epoch. Pass "
-            "train_data=(x_train, y_train) for honest numbers, or train_data=None to "
-            "accept this.",
+            f"OverfitMonitor cannot measure the training data: {why}. It uses Keras's "
+            "running mean, moved by half an epoch. Pass train_data=(x_train, y_train) "
+            "for honest numbers, or train_data=None to accept this.",
             UserWarning,
             stacklevel=2,
         )
-        return None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Measures, writes into `logs`, judges, and acts when the rule flags."""
@@ -242,37 +257,51 @@ class OverfitMonitor(FitCallback):
         running = metric_names.read(logs, self.monitor)
         if running is None:
             raise metric_names.missing(self.monitor, logs)
-        if self._mode is None:
-            self._mode = metric_names.require_direction(  # type: ignore[assignment]
+        if self.mode_ is None:
+            self.mode_ = metric_names.require_direction(  # type: ignore[assignment]
                 self.monitor, model, self.mode
             )
-        penalty = honest.penalty(model) if self.monitor == "loss" else 0.0
-        given = metric_names.read(logs, f"val_{self.monitor}")
         self.epochs_.append(int(epoch))
-        self.keras_train_.append(running - penalty)
+        self.keras_train_.append(running - self._penalty(model))
+        with _private.validation_weights(self._peers):
+            penalty = self._penalty(model)
+            self.train_.append(self._train_value(model, penalty))
+        given = metric_names.read(logs, f"val_{self.monitor}")
         self.validation_.append(math.nan if given is None else given - penalty)
-        self.train_.append(self._train_value(model, penalty))
         self._look_at_weights(model, epoch)
         if metric_names.settling(logs, self._peers):
             self.start_ = len(self.epochs_)
         curves = self._curves()
         logs[f"train_{self.monitor}"] = float(curves.train[-1])
         logs[f"gap_{self.monitor}"] = float(curves.gap[-1])
+        if not self.honest_:
+            logs[f"train_{self.monitor}_estimated"] = 1.0
         if self.verbose > 1:
             _say(_line(epoch, curves))
         self._judge(epoch, curves)
+
+    def _penalty(self, model: Any) -> float:
+        return honest.penalty(model) if self.monitor == "loss" else 0.0
 
     def _train_value(self, model: Any, penalty: float) -> float:
         """The honest training value, NaN where there is none in this epoch."""
         if self._sample is None or (len(self.epochs_) - 1) % self.every:
             return math.nan
-        values = honest.measure(model, self._sample, self._batch_size, self._peers)
+        try:
+            values = honest.measure(model, self._sample, self._batch_size)
+        # A test step that cannot take the sample (a fixed batch size, say): the first
+        # epoch tells, and the training goes on.
+        except Exception as error:
+            self._fall_back(f"measuring failed with {type(error).__name__}: {error}")
+            return math.nan
         if self.monitor not in values:
-            raise metric_names.missing(self.monitor, values)
-        if self._constant is None:
-            self._constant = constant_predictor(
-                model, self._sample, self.monitor, str(self._mode)
+            self._fall_back(f"evaluate does not give {self.monitor!r}")
+            return math.nan
+        if self.constant_ is None:
+            found = constant_predictor(
+                model, self._sample, self.monitor, str(self.mode_)
             )
+            self.constant_ = list(found)
         return values[self.monitor] - penalty
 
     def _look_at_weights(self, model: Any, epoch: int) -> None:
@@ -290,15 +319,15 @@ class OverfitMonitor(FitCallback):
             )
 
     def _curves(self) -> Curves:
-        way: Mode = self._mode or "min"
+        way: Mode = self.mode_ or "min"
         running = np.array(self.keras_train_, dtype=float)
-        if self._honest:
+        if self.honest_:
             train = np.array(self.train_, dtype=float)
         else:
             train = half_epoch(running, way)
             train[np.arange(len(train)) % self.every != 0] = math.nan
         bad = self.bad_weights_
-        value, note = self._constant or (None, "needs train_data")
+        value, note = self.constant_ or (None, "needs train_data")
         return Curves(
             monitor=self.monitor,
             mode=way,
@@ -306,8 +335,8 @@ class OverfitMonitor(FitCallback):
             train=train,
             validation=np.array(self.validation_, dtype=float),
             keras_train=running,
-            train_source=self._source,
-            honest=self._honest,
+            train_source=self.train_source_,
+            honest=self.honest_,
             constant=value,
             constant_note=note,
             start=self.start_,
@@ -319,38 +348,49 @@ class OverfitMonitor(FitCallback):
         usable = curves.usable
         if self.flagged_epoch_ is not None or not (len(usable) and usable[-1]):
             return
-        planned = int((self.params or {}).get("epochs") or 0)
+        planned = int((self.params or {}).get("epochs") or 0) // self.every
         rule = rules.resolve(self.rule, planned)
         train, validation = (
             curves.oriented(curves.train),
             curves.oriented(curves.validation),
         )
-        if not rule(train, validation):
-            return
+        if rule(train, validation):
+            self._flag(epoch, curves)
+
+    def _flag(self, epoch: int, curves: Curves) -> None:
         self.flagged_epoch_ = int(epoch)
-        verdict = diagnose_run(curves, self.rule)
         if callable(self.action):
-            self.action(verdict)
+            self.action(diagnose_run(curves, self.rule))
             return
         if self.action == "stop":
             self.model.stop_training = True
-        warnings.warn(self._flag_text(epoch, verdict), OverfittingWarning, stacklevel=2)
+        warnings.warn(self._flag_text(epoch, curves), OverfittingWarning, stacklevel=3)
 
-    def _flag_text(self, epoch: int, verdict: Diagnosis) -> str:
-        rise = 100.0 * float(verdict.evidence.get("validation_rise") or 0.0)
-        best = verdict.evidence.get("best_epoch")
+    def _flag_text(self, epoch: int, curves: Curves) -> str:
+        judged = curves.usable
+        values, epochs = curves.validation[judged], curves.epochs[judged]
+        best = int(np.argmin(values) if curves.mode == "min" else np.argmax(values))
+        rule = self.rule if isinstance(self.rule, str) else "the given"
         ending = " Training stops." if self.action == "stop" else ""
         return (
-            f"Epoch {epoch + 1}: {self.monitor} overfits. Validation stands "
-            f"{rise:.1f} % above its best (epoch {best}) while training still "
-            f"improves.{ending} See report() for what to do."
+            f"Epoch {epoch + 1}: {self.monitor} overfits (rule {rule}): validation is "
+            f"{values[-1]:.4g}, its best was {values[best]:.4g} in epoch "
+            f"{epochs[best] + 1}.{ending} See report() for what to do."
         )
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Prints the verdict (`verbose` 1 and up) and lets go of the training data."""
-        del logs
-        if self.verbose and self.epochs_:
-            _say(f"OverfitMonitor: {self.monitor}: {self.report().summary}")
+        """Prints the verdict (`verbose` 1 and up) and lets go of the training data.
+
+        A run that something else ended early may have been too short for the rule of
+        the planned length: what the report says then is said here.
+        """
+        super().on_train_end(logs)
+        if self.epochs_:
+            verdict = self.report()
+            if verdict.state == "overfitting" and self.flagged_epoch_ is None:
+                self._flag(self.epochs_[-1], verdict.curves)
+            if self.verbose:
+                _say(f"OverfitMonitor: {self.monitor}: {verdict.summary}")
         self._sample = None
 
     def report(self) -> Diagnosis:

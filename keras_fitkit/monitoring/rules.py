@@ -1,7 +1,8 @@
 """Rules that read two learning curves and say whether the model overfits now.
 
 A rule is any callable `(train, validation) -> bool` on the values of all epochs so far,
-oldest first, **lower is better** (scores arrive negated). It answers for the last epoch
+oldest first, **lower is better** (a score arrives as 1 - score, or
+negated where it is not bounded by 1). It answers for the last epoch
 only; `flags` answers for every epoch. What a rule is not: a stopping decision. Before
 its second descent double descent looks exactly like overfitting, to every rule here.
 """

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import csv
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import keras
 import numpy as np
@@ -53,9 +53,9 @@ def diagnose(
         with the reason.
 
     Raises:
-        TypeError: `source` is of another kind.
-        ValueError: the metric is not there (lists those that are), columns differ in
-            length, the direction cannot be told, or the file is no CSVLogger file.
+        TypeError: `source` is of another kind, or one of its columns is no list.
+        ValueError: the metric is not there (lists those that are), its columns differ
+            in length, the direction cannot be told, or the file is no CSVLogger file.
         FileNotFoundError: there is no such file.
 
     Example:
@@ -72,9 +72,7 @@ def diagnose(
     name = check_monitor(monitor)
     arguments.choice("mode", mode, metric_names.MODES)
     rules.resolve(rule, 0)
-    epochs, columns, notes = _read(source)
-    if name not in columns:
-        raise metric_names.missing(name, columns)
+    epochs, columns, notes = _read(source, name)
     way: Mode = metric_names.require_direction(
         name, getattr(source, "model", None), mode
     )  # type: ignore[assignment]
@@ -104,7 +102,12 @@ def curves_from(
     """`Curves` from logged columns of equal length."""
     running = columns[monitor]
     clean = columns.get(f"train_{monitor}")
-    honest = clean is not None and bool(np.isfinite(clean).any())
+    estimated = columns.get(estimated_name(monitor), np.zeros(0))
+    honest = (
+        clean is not None
+        and bool(np.isfinite(clean).any())
+        and not bool((estimated > 0).any())
+    )
     return Curves(
         monitor=monitor,
         mode=mode,
@@ -120,6 +123,11 @@ def curves_from(
     )
 
 
+def estimated_name(monitor: str) -> str:
+    """The column by which OverfitMonitor says that it did not measure training."""
+    return f"train_{monitor}_estimated"
+
+
 def settled_from(columns: Mapping[str, Array]) -> int:
     """Index of the first epoch after the last one below its sparsity target."""
     if "sparsity" not in columns or "sparsity_target" not in columns:
@@ -129,28 +137,40 @@ def settled_from(columns: Mapping[str, Array]) -> int:
     return int(ramp[-1]) + 1 if len(ramp) else 0
 
 
-def _read(source: Any) -> tuple[npt.NDArray[np.int64], dict[str, Array], list[str]]:
+_Run: TypeAlias = tuple[npt.NDArray[np.int64], dict[str, Array], list[str]]
+
+
+def _needed(monitor: str) -> tuple[str, ...]:
+    """The columns that the verdict on `monitor` reads."""
+    own = (monitor, f"val_{monitor}", f"train_{monitor}", estimated_name(monitor))
+    return (*own, "sparsity", "sparsity_target")
+
+
+def _read(source: Any, monitor: str) -> _Run:
+    """Epochs, the columns the verdict needs, notes."""
     if isinstance(source, keras.callbacks.History):
-        columns = _numbers(source.history)
+        columns = _numbers(source.history, monitor)
         epochs = np.asarray(source.epoch, dtype=np.int64)
-        return epochs, _aligned(columns, len(epochs)), []
+        return epochs, _aligned(columns, monitor, len(epochs)), []
     if isinstance(source, Mapping):
-        columns = _numbers(source)
-        training = [
-            len(v) for name, v in columns.items() if not name.startswith("val_")
-        ]
-        count = max(training, default=0)
-        return np.arange(count), _aligned(columns, count), []
+        columns = _numbers(source, monitor)
+        count = len(columns.get(monitor, ()))
+        return np.arange(count), _aligned(columns, monitor, count), []
     if isinstance(source, (str, os.PathLike)):
-        return _read_csv(Path(source))
+        epochs, columns, notes = _read_csv(Path(source))
+        return epochs, _aligned(columns, monitor, len(epochs)), notes
     allowed = "a History, a dict of lists, or the path of a CSVLogger file"
     raise TypeError(arguments.message("source", allowed, source))
 
 
-def _numbers(history: Mapping[Any, Any]) -> dict[str, Array]:
+def _numbers(history: Mapping[Any, Any], monitor: str) -> dict[str, Array]:
     """The columns of a history that hold one number an epoch."""
     columns = {}
     for name, values in history.items():
+        text = isinstance(values, (str, bytes))
+        if name in _needed(monitor) and (text or not isinstance(values, Iterable)):
+            allowed = "a dict of lists, one number an epoch"
+            raise TypeError(arguments.message("source", allowed, {name: values}))
         try:
             rows = [metric_names.scalar(str(name), value) for value in values]
         except (TypeError, ValueError):
@@ -159,13 +179,19 @@ def _numbers(history: Mapping[Any, Any]) -> dict[str, Array]:
     return columns
 
 
-def _aligned(columns: dict[str, Array], count: int) -> dict[str, Array]:
-    """Columns of `count` values; validation every k epochs gets NaN in between.
+def _aligned(columns: dict[str, Array], monitor: str, count: int) -> dict[str, Array]:
+    """Needed columns, of `count` values; validation every k epochs gets NaN in between.
 
     Keras's History leaves out the epochs that `validation_freq=k` skips; k follows from
     the lengths unless there were too few validations to tell.
     """
-    return {name: _spread(name, values, count) for name, values in columns.items()}
+    if monitor not in columns:
+        raise metric_names.missing(monitor, columns)
+    return {
+        name: _spread(name, columns[name], count)
+        for name in _needed(monitor)
+        if name in columns
+    }
 
 
 def _spread(name: str, values: Array, count: int) -> Array:
@@ -185,7 +211,7 @@ def _spread(name: str, values: Array, count: int) -> Array:
     raise ValueError(arguments.message("source", allowed, {name: len(values)}, hint))
 
 
-def _read_csv(path: Path) -> tuple[npt.NDArray[np.int64], dict[str, Array], list[str]]:
+def _read_csv(path: Path) -> _Run:
     if path.is_dir():
         raise ValueError(arguments.message("source", "a file, not a folder", str(path)))
     if not path.exists():
@@ -202,20 +228,27 @@ def _read_csv(path: Path) -> tuple[npt.NDArray[np.int64], dict[str, Array], list
     if not lines or not lines[0].startswith("epoch"):
         raise _no_csv_logger(path, "its first column is not 'epoch'")
     separator = lines[0].removeprefix("epoch")[:1] or ","
-    rows = list(csv.DictReader(lines, delimiter=separator))
+    try:
+        rows = list(csv.DictReader(lines, delimiter=separator))
+    except csv.Error as error:
+        raise _no_csv_logger(path, f"it cannot be parsed ({error})") from error
     if not rows:
         raise _no_csv_logger(path, "it holds no epoch")
-    return _columns(path, rows)
+    # CSVLogger ends every row with a line break: without one the row was cut, and its
+    # last number may be the beginning of another.
+    cut = not text.endswith(("\n", "\r")) or None in rows[-1].values()
+    if len(rows) == 1 or not cut:
+        return _columns(path, rows)
+    epochs, columns, notes = _columns(path, rows[:-1])
+    return epochs, columns, [*notes, "the file's last row is unfinished and left out"]
 
 
-def _columns(
-    path: Path, rows: list[dict[str, str]]
-) -> tuple[npt.NDArray[np.int64], dict[str, Array], list[str]]:
+def _columns(path: Path, rows: list[dict[str, str]]) -> _Run:
     if any(None in row or None in row.values() for row in rows):
         raise _no_csv_logger(path, "a row has more or fewer values than the header")
     try:
-        epochs = [int(row["epoch"]) for row in rows]
-    except ValueError as error:
+        epochs = np.array([int(row["epoch"]) for row in rows], dtype=np.int64)
+    except (ValueError, OverflowError) as error:
         raise _no_csv_logger(path, "an epoch is not a whole number") from error
     begin = max([i for i in range(1, len(rows)) if epochs[i] <= epochs[i - 1]] or [0])
     columns = {}
@@ -228,7 +261,7 @@ def _columns(
         if begin
         else []
     )
-    return np.array(epochs[begin:], dtype=np.int64), columns, notes
+    return epochs[begin:], columns, notes
 
 
 def _cell(text: str) -> float:

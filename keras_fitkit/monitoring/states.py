@@ -39,7 +39,7 @@ FALLING = 0.05  # improvement in the last third: training still falls
 FAST = 0.14  # validation improved by more in the last third: more epochs would pay
 FAST_TRAIN = 0.155  # and so did training
 FLAT = 0.025  # training improved by less in the last third: flat
-NO_PROGRESS = 0.05  # improvement since epoch 1 that counts as none (no constant known)
+WORTHLESS = -1.0  # a skill below this does not measure skill
 EASIER = 0.03  # validation better than training by this fraction, lastingly
 LIGHT = 0.3  # smoothing for numbers that are shown
 DIVERGING = 0.05  # training above its minimum by this fraction
@@ -54,6 +54,7 @@ class Verdict:
     since: int | None = None
     severity: Severity = "none"
     evidence: Evidence = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def judge(curves: Curves, rule: Rule) -> Verdict:
@@ -63,16 +64,17 @@ def judge(curves: Curves, rule: Rule) -> Verdict:
         return broken
     where = np.flatnonzero(curves.usable)
     if len(where) < MIN_EPOCHS:
-        return Verdict("unknown", evidence={"reason": _too_few(curves, len(where))})
+        reason: Evidence = {"reason": _too_few(curves, len(where))}
+        return Verdict("unknown", evidence=reason, notes=_gap_at_end(curves))
     train, validation = (
         curves.oriented(curves.train),
         curves.oriented(curves.validation),
     )
     evidence = _measure(curves, where, train, validation)
     state, since, severity = _state(curves, rule, train, validation, evidence)
-    return Verdict(
-        state, None if since is None else int(where[since]), severity, evidence
-    )
+    began = None if since is None else int(where[since])
+    notes = (*_gap_at_end(curves), *_no_skill(curves, evidence))
+    return Verdict(state, began, severity, evidence, notes)
 
 
 def _not_finite(curves: Curves) -> Verdict | None:
@@ -81,9 +83,8 @@ def _not_finite(curves: Curves) -> Verdict | None:
         since = int(np.searchsorted(curves.epochs, epoch))
         found: Evidence = {"non_finite_weights": ", ".join(names), "epoch": epoch + 1}
         return Verdict("diverging", min(since, len(curves.epochs) - 1), "severe", found)
-    shown = curves.train if curves.keras_train is None else curves.keras_train
     for name, values in (
-        (curves.monitor, shown),
+        (curves.monitor, _shown(curves)),
         (f"val_{curves.monitor}", curves.validation),
     ):
         if len(values) == 0 or math.isfinite(values[-1]):
@@ -97,7 +98,64 @@ def _not_finite(curves: Curves) -> Verdict | None:
                 "epoch": int(curves.epochs[broke]) + 1,
             }
             return Verdict("diverging", broke, "severe", found)
-    return None
+    return _validation_lost(curves)
+
+
+def _shown(curves: Curves) -> Array:
+    return curves.train if curves.keras_train is None else curves.keras_train
+
+
+def _missing_at_end(curves: Curves) -> tuple[npt.NDArray[np.int_], bool]:
+    """The last epochs without validation, and whether it had no gap before them.
+
+    Epochs without a finite training value do not count. No epochs when there never was
+    a finite validation value.
+    """
+    trained = np.flatnonzero(np.isfinite(_shown(curves)))
+    finite = np.isfinite(curves.validation[trained])
+    found = np.flatnonzero(finite)
+    if len(found) == 0:
+        return trained[:0], False
+    every_epoch = len(found) >= 2 and bool(finite[: found[-1] + 1].all())
+    return trained[found[-1] + 1 :], every_epoch
+
+
+def _validation_lost(curves: Curves) -> Verdict | None:
+    """Diverging: validation came every epoch and is NaN from some epoch to the end."""
+    lost, every_epoch = _missing_at_end(curves)
+    if not every_epoch or len(lost) < 2:
+        return None
+    name, epoch = f"val_{curves.monitor}", int(curves.epochs[lost[0]]) + 1
+    found: Evidence = {
+        "reason": f"{name} is NaN since epoch {epoch}",
+        f"{name}_last": str(curves.validation[-1]),
+        "epoch": epoch,
+    }
+    return Verdict("diverging", int(lost[0]), "severe", found)
+
+
+def _gap_at_end(curves: Curves) -> tuple[str, ...]:
+    """A note when validation is missing at the end for longer than ever before."""
+    lost, _ = _missing_at_end(curves)
+    found = np.flatnonzero(np.isfinite(curves.validation))
+    longest = int(np.max(np.diff(found, prepend=-1), initial=1))
+    if len(lost) < longest:
+        return ()
+    since = int(curves.epochs[lost[0]]) + 1
+    return (
+        f"val_{curves.monitor} is NaN or absent since epoch {since}; the verdict is on "
+        "the epochs before",
+    )
+
+
+def _no_skill(curves: Curves, evidence: Evidence) -> tuple[str, ...]:
+    if curves.constant is None or evidence["skill"] is not None:
+        return ()
+    return (
+        f"the best constant predictor's {curves.monitor}, {curves.constant:.4g}, is no "
+        f"measure for training's {evidence['train_last']:.4g}, so no skill is given: "
+        "look at the scale of the targets and of the first layer's inputs",
+    )
 
 
 def _broke(values: Array) -> int | None:
@@ -126,13 +184,12 @@ def _measure(
 ) -> Evidence:
     smoothed = curve_maths.smooth(validation, LIGHT)
     best = int(np.argmin(smoothed))
-    sign = 1.0 if curves.mode == "min" else -1.0
     third = max(3, math.ceil(len(train) / 3))
     return {
         "epochs": len(where),
-        "train_last": sign * float(train[-1]),
-        "validation_last": sign * float(validation[-1]),
-        "validation_best": sign * float(validation[best]),
+        "train_last": curves.as_given(train[-1]),
+        "validation_last": curves.as_given(validation[-1]),
+        "validation_best": curves.as_given(validation[best]),
         "best_epoch": int(curves.epochs[int(where[best])]) + 1,
         "validation_rise": _relative(smoothed[-1] - smoothed[best], smoothed[best]),
         "validation_noise": curve_maths.noise_level(validation),
@@ -142,19 +199,26 @@ def _measure(
         "train_improvement_last_third": improvement(train, third),
         "validation_improvement_last_third": improvement(validation, third),
         "constant_predictor": curves.constant,
-        "skill": skill(curves, sign * float(np.median(train[-3:]))),
+        "skill": skill(curves, curves.as_given(float(np.median(train[-3:])))),
     }
 
 
 def skill(curves: Curves, train_last: float) -> float | None:
-    """Share of the constant predictor's error that the model removed, or None."""
+    """Share of the constant predictor's error that the model removed, or None.
+
+    None too when the constant is no measure: not positive, or training is worse than
+    twice it.
+    """
     constant = curves.constant
     if constant is None or not math.isfinite(constant):
         return None
     if curves.mode == "min":
-        return 1.0 - train_last / constant if constant > 0 else None
-    bounded = 0.0 <= constant < 1.0 and 0.0 <= train_last <= 1.0
-    return (train_last - constant) / (1.0 - constant) if bounded else None
+        found = 1.0 - train_last / constant if constant > 0 else -math.inf
+    elif 0.0 <= constant < 1.0 and 0.0 <= train_last <= 1.0:
+        found = (train_last - constant) / (1.0 - constant)
+    else:
+        return None
+    return found if found >= WORTHLESS else None
 
 
 def improvement(values: Array, count: int) -> float:
@@ -201,7 +265,7 @@ def _state(
     since_easier = _easier_since(train, validation)
     if since_easier is not None:
         return "validation_easier", since_easier, "moderate"
-    return _progress(train, validation, evidence)
+    return _progress(validation, evidence)
 
 
 def _severity(rise: float) -> Severity:
@@ -224,8 +288,9 @@ def _easier_since(train: Array, validation: Array) -> int | None:
 
 
 def _progress(
-    train: Array, validation: Array, evidence: Evidence
+    validation: Array, evidence: Evidence
 ) -> tuple[State, int | None, Severity]:
+    """How far learning got. Underfitting is said against a constant predictor only."""
     train_falls = float(evidence["train_improvement_last_third"] or 0.0)
     falls = float(evidence["validation_improvement_last_third"] or 0.0)
     found = evidence["skill"]
@@ -233,10 +298,6 @@ def _progress(
         if train_falls > FALLING:
             return "undertrained", None, "moderate"
         return "underfitting", 0, "severe" if float(found) < SKILL / 5 else "moderate"
-    total = _relative(float(train[0] - np.min(train)), float(train[0]))
-    if found is None and total < NO_PROGRESS and train_falls < FALLING:
-        evidence["improvement_since_first_epoch"] = total
-        return "underfitting", 0, "moderate"
     if falls > FAST and train_falls > FAST_TRAIN:
         return "undertrained", None, "mild"
     if train_falls <= FLAT or falls <= 0.0:

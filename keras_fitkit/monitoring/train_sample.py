@@ -67,11 +67,10 @@ def take(data: Any, rows: int | None, *, described: str) -> TrainSample:
         elif isinstance(data, tuple) and 1 <= len(data) <= 3:
             parts, how = _rows_of_arrays(data, rows), "rows of the arrays"
         elif _is_torch_loader(data):
-            with random_state.preserved(None, data, data.sampler, data.dataset):
-                parts, how = (
-                    _join(_torch_batches(data, rows), rows),
-                    "rows of the DataLoader",
-                )
+            owners = (data, getattr(data, "sampler", None), data.dataset)
+            with random_state.preserved(None, *owners):
+                parts = _join(_torch_batches(data, rows), rows)
+            how = "rows of the DataLoader"
         elif is_tf_dataset(data):
             parts, how = _join(iter(data), rows), "first rows of the tf.data.Dataset"
         else:
@@ -111,7 +110,7 @@ def _is_array_like(data: Any) -> bool:
 
 
 def _is_torch_loader(data: Any) -> bool:
-    return any(
+    return hasattr(data, "dataset") and any(
         base.__module__.startswith("torch.utils.data") for base in type(data).__mro__
     )
 
@@ -166,7 +165,10 @@ def _map(function: Any, structure: Any) -> Any:
 
 
 def _py_batches(data: Any, rows: int | None) -> Iterable[Any]:
-    order = np.random.default_rng(SEED).permutation(len(data))
+    count = data.num_batches
+    if count is None:
+        raise CannotReread("a PyDataset without an end is not re-read")
+    order = np.random.default_rng(SEED).permutation(count)
     if rows is None:
         order = np.sort(order)
     return (data[int(index)] for index in order)
@@ -207,4 +209,10 @@ def _join(batches: Iterable[Any], rows: int | None) -> tuple[Any, Any, Any]:
     def joined(*leaves: Any) -> Any:
         return None if leaves[0] is None else np.concatenate(leaves)[:rows]
 
+    shapes = [
+        [None if leaf is None else leaf.shape[1:] for leaf in keras.tree.flatten(part)]
+        for part in kept
+    ]
+    if any(shape != shapes[0] for shape in shapes):
+        raise CannotReread("its batches are padded to different shapes")
     return keras.tree.map_structure(joined, *kept)  # type: ignore[no-any-return]

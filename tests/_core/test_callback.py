@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import random
+import subprocess
+import sys
 from typing import ClassVar
 
 import keras
@@ -29,6 +32,101 @@ class Child(Memory):
     def __init__(self, extra=None):
         super().__init__(3, 0.5)
         self.extra_ = extra
+
+
+def run_alone(code):
+    """Runs code in a process of its own, on the CPU."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+# --- models and fits that are refused
+
+
+def test_a_model_that_is_none_of_keras_is_taken():
+    callback, dummy = FitCallback(), object()
+    callback.set_model(dummy)
+    assert callback.model is dummy
+
+
+def test_a_legacy_model_is_refused():
+    kind = type("Model", (), {"__module__": "tf_keras.src.engine.training"})
+    with pytest.raises(TypeError, match=r"`model` must be a Keras 3 .*kf\.from_tfmot"):
+        FitCallback().set_model(kind())
+
+
+@pytest.mark.tensorflow_only
+@pytest.mark.slow
+def test_the_methods_of_a_legacy_model_end_in_one_clear_error():
+    # tf_keras sets up a second Keras in the process it is imported in.
+    run_alone("""
+import numpy as np, tf_keras
+from keras_fitkit._core.callback import FitCallback, StepCounter
+model = tf_keras.Sequential([tf_keras.layers.Dense(1)])
+model.compile("sgd", "mse")
+x, y = np.ones((4, 3)), np.ones((4, 1))
+for call in (
+    lambda: model.fit(x, y, verbose=0, callbacks=[FitCallback()]),
+    lambda: model.fit(x, y, verbose=0, callbacks=[StepCounter()]),
+    lambda: model.evaluate(x, y, verbose=0, callbacks=[FitCallback()]),
+    lambda: model.predict(x, verbose=0, callbacks=[FitCallback()]),
+):
+    try:
+        call()
+    except TypeError as error:
+        assert "kf.from_tfmot" in str(error), error
+    else:
+        raise SystemExit("no error")
+""")
+
+
+@pytest.mark.tensorflow_only
+@pytest.mark.slow
+def test_several_steps_on_several_replicas_are_refused_by_name():
+    # TensorFlow splits the CPU in two before its first use only.
+    run_alone("""
+import keras, numpy as np, tensorflow as tf
+from keras_fitkit._core.callback import FitCallback, StepCounter
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(
+    cpu, [tf.config.LogicalDeviceConfiguration()] * 2
+)
+x, y = np.ones((32, 3), "float32"), np.ones((32, 1), "float32")
+
+def fit(steps, devices, *callbacks):
+    with tf.distribute.MirroredStrategy(devices).scope():
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse", steps_per_execution=steps)
+    model.fit(x, y, batch_size=8, verbose=0, callbacks=list(callbacks))
+    return model
+
+one, two = ["/cpu:0"], ["/cpu:0", "/cpu:1"]
+fit(2, one, FitCallback())
+model = fit(1, two, FitCallback())
+model.compile("sgd", "mse", steps_per_execution=2)
+model.evaluate(x, y, batch_size=8, verbose=0, callbacks=[FitCallback()])
+for callback in (FitCallback(), StepCounter()):
+    try:
+        fit(2, two, callback)
+    except ValueError as error:
+        text = "`steps_per_execution` must be 1 for `fit` with MirroredStrategy (2 rep"
+        assert str(error).startswith(text), error
+        assert "Received: steps_per_execution=2." in str(error), error
+    else:
+        raise SystemExit("no error")
+try:
+    fit(2, two)
+except tf.errors.InvalidArgumentError:
+    pass
+else:
+    raise SystemExit("Keras can do it now: refuse it no more")
+""")
 
 
 # --- state

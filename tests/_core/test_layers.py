@@ -7,7 +7,12 @@ import pytest
 from keras import layers
 
 from keras_fitkit._core import _private
-from keras_fitkit._core.layers import check_keras_model, is_legacy_keras, leaf_layers
+from keras_fitkit._core.layers import (
+    check_keras_model,
+    is_legacy_keras,
+    leaf_layers,
+    refuse_legacy_keras,
+)
 
 
 def paths(model):
@@ -201,6 +206,14 @@ def test_legacy_model_names_the_way_out():
         r"kf\.from_tfmot\(model\)",
     ):
         check_keras_model("model", value)
+
+
+def test_only_a_legacy_model_is_refused():
+    for fine in (None, object(), keras.Sequential()):
+        refuse_legacy_keras("model", fine)
+    value = fake_legacy_class("Model")()
+    with pytest.raises(TypeError, match=r"`model` must be a Keras 3 model.*from_tfmot"):
+        refuse_legacy_keras("model", value)
 
 
 def test_name_that_only_begins_alike_is_not_legacy():

@@ -75,7 +75,10 @@ def test_names_written_by_the_monitor_are_understood(fitted):
         ("my_metric", None),
         # Both kinds of word: a guess would be a coin toss.
         ("accuracy_gap", None),
-        ("error_score", None),
+        # A Brier score falls, a skill score rises; Keras has dice as a loss.
+        ("brier_score", None),
+        ("val_dice", None),
+        ("r2_score", "max"),
     ],
 )
 def test_direction_from_the_name_alone(name, expected):
@@ -86,6 +89,42 @@ def test_given_mode_is_believed(fitted):
     model, _ = fitted
     assert metric_names.direction("val_b_accuracy", model, "min") == "min"
     assert metric_names.require_direction("my_metric", None, "max") == "max"
+
+
+class Reported(keras.metrics.Mean):
+    """A metric that knows its direction."""
+
+    def __init__(self, name, direction):
+        super().__init__(name=name)
+        self._direction = direction
+
+
+class Measured:
+    """A model that has metric objects and nothing else."""
+
+    def __init__(self, **metrics):
+        self.metrics = [Reported(name, way) for name, way in metrics.items()]
+
+
+def test_metric_objects_are_asked_before_the_name():
+    odd = Measured(accuracy="down", odd_loss="up", loss=None)
+    assert metric_names.direction("val_accuracy", odd) == "min"
+    assert metric_names.direction("odd_loss", odd) == "max"
+    assert metric_names.direction("val_a_loss", odd) == "min"
+
+
+def test_the_metric_of_the_longest_name_is_the_one_meant():
+    model = Measured(skill="up", lost_skill="down")
+    assert metric_names.direction("val_a_lost_skill", model) == "min"
+    assert metric_names.direction("a_skill", model) == "max"
+    silent = Measured(skill="up", lost_skill=None)
+    assert metric_names.direction("lost_skill", silent) is None
+
+
+def test_metrics_of_one_name_that_disagree_say_nothing():
+    model = Measured()
+    model.metrics = [Reported("accuracy", "up"), Reported("accuracy", "down")]
+    assert metric_names.direction("a_accuracy", model) is None
 
 
 def test_name_alone_never_contradicts_a_keras_metric():
@@ -162,6 +201,21 @@ def test_array_of_several_is_an_error():
 def test_read():
     assert metric_names.read({"loss": np.float32(0.5)}, "loss") == 0.5
     assert metric_names.read({"loss": 0.5}, "val_loss") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("gap_loss", np.nan, True),
+        ("train_accuracy", np.nan, True),
+        ("gap_loss", np.inf, False),
+        ("gap_loss", 0.1, False),
+        ("loss", np.nan, False),
+        ("val_gap_loss", np.nan, False),
+    ],
+)
+def test_not_measured(name, value, expected):
+    assert metric_names.not_measured(name, value) is expected
 
 
 def test_missing_metric_lists_what_there_is_and_suggests():

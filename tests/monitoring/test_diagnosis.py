@@ -214,3 +214,91 @@ def test_half_epoch_comes_closer_to_the_clean_curve_than_the_running_mean():
     running = steps.reshape(20, 100).mean(axis=1)
     raw = np.abs(running - clean).max()
     assert np.abs(half_epoch(running) - clean).max() < 0.2 * raw
+
+
+def test_half_epoch_of_a_score_stays_within_0_and_1():
+    assert half_epoch(np.array([0.9, 1.0]), "max").max() <= 1
+    assert half_epoch(np.array([0.5, 0.0]), "max").min() >= 0
+
+
+GOOD_RUNS = {
+    "accuracy": 0.989 - 0.038 * np.exp(-EPOCHS / 8),
+    "loss": 100 + 1 / (EPOCHS + 1),
+}
+
+
+@pytest.mark.parametrize("monitor", GOOD_RUNS)
+def test_without_the_constant_predictor_no_run_is_called_underfitting(monitor):
+    values = GOOD_RUNS[monitor]
+    mode = "max" if monitor == "accuracy" else "min"
+    verdict = diagnose_curves(values, values, monitor=monitor, mode=mode)
+    assert verdict.state in ("plateau", "healthy", "undertrained")
+
+
+def test_an_accuracy_is_judged_by_its_error_and_shown_as_it_is():
+    train = 0.994 - 0.067 * np.exp(-EPOCHS / 12)
+    verdict = diagnose_curves(train, train - 0.002, monitor="accuracy", mode="max")
+    assert verdict.since_epoch is None or verdict.since_epoch > 20
+    assert verdict.evidence["train_last"] == pytest.approx(train[-1])
+    assert verdict.evidence["validation_last"] == pytest.approx(train[-1] - 0.002)
+    assert 0.9 < verdict.evidence["validation_best"] < 0.994
+    np.testing.assert_allclose(verdict.curves.gap, np.full(60, 0.002))
+
+
+def test_a_score_and_the_error_it_mirrors_have_one_state():
+    for state in ("overfitting", "diverging", "healthy", "plateau"):
+        train, validation, _ = CASES[state]
+        train, validation = noisy(train) / 4 + 0.1, noisy(validation, seed=1) / 4 + 0.1
+        score = diagnose_curves(1 - train, 1 - validation, monitor="auc", mode="max")
+        assert score.state == diagnose_curves(train, validation).state == state
+
+
+def test_a_perfect_accuracy_that_loses_a_row_is_no_divergence():
+    train, validation = np.ones(60), np.ones(60)
+    train[-4:], validation[-4:] = 0.9995, 0.999
+    verdict = diagnose_curves(train, validation, monitor="accuracy", mode="max")
+    assert verdict.state == "plateau"
+
+
+def test_validation_that_turns_nan_is_diverging_since_the_first_nan():
+    validation = FALLING[:30] + 0.01
+    validation[15:] = np.nan
+    verdict = diagnose_curves(FALLING[:30], validation)
+    assert (verdict.state, verdict.since_epoch) == ("diverging", 15)
+    assert "val_loss is NaN since epoch 16" in verdict.summary
+
+
+def test_validation_that_ends_after_gaps_is_judged_with_a_note():
+    validation = FALLING[:30] + 0.01
+    validation[::2] = np.nan
+    assert diagnose_curves(FALLING[:30], validation).notes == ()
+    assert diagnose_curves(FALLING[:29], validation[:29]).notes == ()
+    validation[15:] = np.nan
+    verdict = diagnose_curves(FALLING[:30], validation)
+    assert verdict.state != "diverging"
+    assert "val_loss is NaN or absent since epoch 15" in verdict.notes[0]
+
+
+def test_one_missing_last_validation_is_a_note():
+    validation = FALLING + 0.01
+    validation[-1] = np.nan
+    verdict = diagnose_curves(FALLING, validation)
+    assert verdict.state != "diverging"
+    assert "since epoch 60" in verdict.notes[0]
+
+
+@pytest.mark.parametrize("constant", [4e-8, 0.0, -1.0])
+def test_a_constant_that_measures_nothing_gives_no_skill_and_says_so(constant):
+    verdict = diagnose_curves(FALLING, FALLING + 0.01, constant=constant)
+    assert verdict.evidence["skill"] is None
+    assert verdict.state != "underfitting"
+    assert "is no measure for training's" in verdict.notes[0]
+    assert "not known (see the note)" in verdict.render()
+
+
+def test_two_diagnoses_can_be_compared():
+    first, second = (diagnose_curves(FALLING, FALLING) for _ in range(2))
+    assert first == first
+    assert first != second
+    assert first.curves != second.curves
+    assert len({first, second}) == 2

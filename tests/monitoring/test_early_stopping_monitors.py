@@ -182,13 +182,78 @@ def test_no_validation_yet_is_a_warning_when_something_else_stopped() -> None:
         ("val_b_accuracy", "greater"),
         ("val_f1_score", "greater"),
         ("gap_loss", "less"),
+        ("train_loss", "less"),
     ],
 )
 def test_the_direction_comes_from_the_name(name: str, expected: str) -> None:
     stopper = EarlyStopping(name, patience=1)
-    stopper.set_model(Scripted())
+    assert drive(stopper, [{"val_loss": 1.0, name: 1.0}]) == 1
+    assert stopper.monitor_op is getattr(keras.ops, expected)
+
+
+def test_the_direction_of_the_loss_is_known_before_the_first_epoch() -> None:
+    stopper = EarlyStopping(["val_loss", "val_b_accuracy"])
     stopper.on_train_begin()
-    assert stopper.monitor_op is getattr(keras.ops, expected)  # before the first epoch
+    assert stopper.monitor_op is keras.ops.less
+    contrary = EarlyStopping(stopping_threshold=0.9, divergence_threshold=0.5)
+    with pytest.raises(ValueError, match="`divergence_threshold` must be above"):
+        contrary.on_train_begin()
+
+
+class Accuracy(keras.metrics.Mean):
+    """A metric whose name says the contrary of its direction."""
+
+    _direction = "down"
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        return super().update_state(y_pred)
+
+
+@pytest.mark.parametrize(
+    ("metric", "name"),
+    [(keras.losses.dice, "dice"), (Accuracy(name="my_accuracy"), "my_accuracy")],
+    ids=["dice", "my_accuracy"],
+)
+def test_the_direction_is_that_of_the_metric_where_keras_knows_it(
+    metric: Any, name: str
+) -> None:
+    # on TensorFlow a new model has no metric objects when the fit begins
+    x = np.ones((8, 2))
+    operators = []
+    for kind in (keras.callbacks.EarlyStopping, EarlyStopping):
+        model = keras.Sequential([keras.layers.Dense(1)])
+        model.compile("sgd", "mse", metrics=[metric])
+        stopper = kind(name, patience=9)
+        model.fit(x, x[:, :1], epochs=1, verbose=0, callbacks=[stopper])
+        operators.append(stopper.monitor_op)
+    assert operators == [keras.ops.less] * 2
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize("name", ["gap_loss", "train_loss"])
+def test_epochs_that_were_not_measured_do_not_count(name: str) -> None:
+    # OverfitMonitor(every=2): epochs 2, 4, ... hold 0.4, 0.3 and 0.3, 0.3
+    curve = [NAN, 0.4, NAN, 0.3, NAN, 0.3, NAN, 0.3, NAN, 0.1]
+    stopper = EarlyStopping(name, patience=2, restore_best_weights=True)
+    assert drive(stopper, table(loss=curve, **{name: curve})) == 8
+    assert (stopper.best, stopper.best_epoch, stopper.wait) == (0.3, 3, 2)
+    assert stopper.report().notes == ()
+    assert stopper.model.epoch == 3
+
+
+def test_a_gap_that_is_infinite_is_not_finite() -> None:
+    stopper = EarlyStopping("gap_loss", patience=9)
+    with pytest.warns(UserWarning, match="`gap_loss` is inf in epoch 2"):
+        drive(stopper, table(gap_loss=[0.5, float("inf"), 0.4]))
+    assert stopper.wait == 0
+
+
+def test_a_metric_beside_one_that_was_not_measured_counts() -> None:
+    stopper = EarlyStopping(["val_loss", "gap_loss"], patience=3, combine="any")
+    logs = table(val_loss=[1.0] * 9, gap_loss=[NAN] * 9)
+    assert drive(stopper, logs) == 3 + 1
 
 
 def test_an_unknown_direction_is_an_error_that_says_what_to_pass() -> None:
@@ -207,7 +272,7 @@ def test_thresholds_that_contradict_the_direction() -> None:
         EarlyStopping("val_acc", mode="max", **arguments)
     stopper = EarlyStopping("val_acc", **arguments)
     with pytest.raises(ValueError, match=expected):
-        stopper.on_train_begin()
+        drive(stopper, table(val_acc=[0.5]))
     expected = r"`divergence_threshold` must be above `stopping_threshold` \(0.9\)"
     with pytest.raises(ValueError, match=expected):
         EarlyStopping(mode="min", stopping_threshold=0.9, divergence_threshold=0.9 / 2)

@@ -288,11 +288,11 @@ class Spoil(keras.callbacks.Callback):
             self.model.optimizer.learning_rate = -0.003
 
 
-def ema_fit(order: str, swap_on_epoch: bool, stopper: Any) -> Any:
+def ema_fit(order: str, swap_on_epoch: bool, *stoppers: Any) -> Any:
     optimizer = keras.optimizers.SGD(0.03, use_ema=True, ema_momentum=0.7)
     model = small_model(optimizer)
     swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=swap_on_epoch)
-    callbacks = [swap, stopper] if order == "after" else [stopper, swap]
+    callbacks = [swap, *stoppers] if order == "after" else [*stoppers, swap]
     x, y = data()
     validation = (x[:16], y[:16])
     history = fit(model, Spoil(), *callbacks, epochs=8, validation_data=validation)
@@ -348,6 +348,28 @@ def test_an_early_stop_ends_with_the_averages(order: str, swap_on_epoch: bool) -
     _, values, loss = ema_fit(order, swap_on_epoch, stopper)
     assert len(values) < 8
     assert loss == pytest.approx(values[-1], rel=1e-5)
+
+
+@ORDERS
+@SWAPS
+@pytest.mark.parametrize("where", ["before", "after"])
+@pytest.mark.parametrize("restore", [False, True], ids=["keep", "restore"])
+def test_averages_where_another_callback_stops(
+    order: str, swap_on_epoch: bool, where: str, restore: bool
+) -> None:
+    # As the docstring says. After the last hook of an epoch Keras's `fit` writes the
+    # raw weights over the averages: nothing is left of these in `on_train_end`.
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            self.model.stop_training = epoch == 5
+
+    stopper = EarlyStopping(patience=99, restore_best_weights=restore)
+    both = [Stop(), stopper] if where == "before" else [stopper, Stop()]
+    _, values, loss = ema_fit(order, swap_on_epoch, *both)
+    assert len(values) == 6
+    expected = min(values) if restore else values[-1]
+    raw = swap_on_epoch and where == "after" and not restore
+    assert (loss == pytest.approx(expected, rel=1e-5)) != raw
 
 
 @SWAPS

@@ -37,7 +37,7 @@ def test_penalty_of_a_model_without_regularizers_is_0():
 def test_measure_equals_the_loss_computed_in_numpy():
     model = compiled("mse", metrics=["mae"])
     sample = take((X, Y), 7, described="d")
-    got = honest.measure(model, sample, 3, ())
+    got = honest.measure(model, sample, 3)
     wrong = keras.ops.convert_to_numpy(model(sample.x))[:, 0] - sample.y
     assert got["loss"] == pytest.approx((wrong**2).mean(), rel=1e-5)
     assert got["mae"] == pytest.approx(np.abs(wrong).mean(), rel=1e-5)
@@ -130,3 +130,70 @@ def test_a_loss_that_refuses_constants_is_told_and_ends_nothing():
     value, why = constant_predictor(model, sample, "loss", "min")
     assert value is None
     assert "RuntimeError: no constants, please" in why
+
+
+def test_the_loss_of_one_output_has_no_constant_predictor():
+    inputs = keras.Input((2,))
+    outputs = {
+        "a": keras.layers.Dense(1, name="a")(inputs),
+        "c": keras.layers.Dense(1, name="c")(inputs),
+    }
+    model = keras.Model(inputs, outputs)
+    model.compile("sgd", {"a": "mse", "c": "mse"}, metrics={"a": ["mae"]})
+    targets = {name: Y[:8, None].astype("float32") for name in "ac"}
+    model.fit(X[:8], targets, verbose=0)
+    sample = take((X[:8], targets), None, described="d")
+    value, why = constant_predictor(model, sample, "c_loss", "min")
+    assert value is None
+    assert "compute_metrics does not update 'c_loss'" in why
+    known, _ = constant_predictor(model, sample, "a_mae", "min")
+    assert known == pytest.approx(np.abs(Y[:8] - 3.5).mean())
+
+
+def test_a_metric_of_a_custom_test_step_has_no_constant_predictor():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(1)
+            self.own = keras.metrics.Mean(name="own_error")
+
+        def call(self, inputs):
+            return self.dense(inputs)
+
+        def test_step(self, data):
+            logs = super().test_step(data)
+            self.own.update_state(1.0)
+            return {**logs, "own_error": self.own.result()}
+
+    model = Own()
+    model.compile("sgd", "mse")
+    sample = take((X, Y[:, None].astype("float32")), None, described="d")
+    value, why = constant_predictor(model, sample, "own_error", "min")
+    assert value is None
+    assert "compute_metrics does not update 'own_error'" in why
+
+
+@pytest.mark.parametrize("column", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8", "bool"])
+def test_labels_of_any_dtype_are_classes(dtype, column):
+    model = compiled("sparse_categorical_crossentropy", 3, None, "softmax")
+    labels = np.minimum(LABELS, 1) if dtype == "bool" else LABELS
+    shares = np.bincount(labels) / len(labels)
+    y = labels.astype(dtype).reshape((-1, 1) if column else (-1,))
+    sample = take((X[:8], y), None, described="d")
+    found, why = constant_predictor(model, sample, "loss", "min")
+    assert found == pytest.approx(-(shares * np.log(shares)).sum(), rel=1e-4), why
+
+
+def test_targets_of_another_shape_than_the_output_give_a_reason():
+    sample = take((X[:8], LABELS + 0.5), None, described="d")
+    value, why = constant_predictor(compiled("mse", 3), sample, "loss", "min")
+    assert value is None
+    assert "targets of shape (8,) for an output of shape (8, 3)" in why
+
+
+def test_a_constant_that_makes_no_error_is_no_measure():
+    sample = take((X, np.full(20, 3.0)), None, described="d")
+    value, why = constant_predictor(compiled("mse"), sample, "loss", "min")
+    assert value is None
+    assert "a constant prediction reaches 0" in why

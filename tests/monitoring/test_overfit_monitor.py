@@ -87,6 +87,7 @@ def test_training_is_the_same_to_the_bit_with_and_without(kind):
     monitor = quiet(sample=20, train_data=(XV, YV) if kind == "explicit" else "auto")
     plain, watched = run([]), run([monitor])
     assert set(watched[0]) - set(plain[0]) == {"train_loss", "gap_loss"}
+    assert monitor.report().curves.honest
     for name, values in plain[0].items():
         assert watched[0][name] == values, name
     for first, second in zip(plain[1], watched[1], strict=True):
@@ -276,6 +277,20 @@ def test_it_warns_once_when_it_flags():
     assert abs(monitor.report().since_epoch - 15) <= 1
 
 
+def test_a_run_that_ended_early_is_flagged_at_its_end():
+    """100 epochs planned: the strict rule needs more than the 22 that ran."""
+    monitor = quiet(train_data=None)
+    monitor.set_model(build())
+    monitor.set_params({"epochs": 100})
+    monitor.on_train_begin()
+    for epoch in range(22):
+        monitor.on_epoch_end(epoch, {"loss": TRAIN[epoch], "val_loss": WORSE[epoch]})
+    assert monitor.flagged_epoch_ is None
+    with warns_once(kf.OverfittingWarning, match="Epoch 22: loss overfits"):
+        monitor.on_train_end()
+    assert monitor.report().state == "overfitting"
+
+
 def test_a_flag_does_not_stop_by_default():
     with pytest.warns(kf.OverfittingWarning):
         _, rows, model = scripted(TRAIN, WORSE)
@@ -333,7 +348,7 @@ def test_nan_weights_are_found_though_relu_hides_them_from_the_loss():
         def on_epoch_end(self, epoch, logs=None):
             if epoch == 1:
                 layer = self.model.layers[0]
-                layer.kernel.assign(keras.ops.full_like(layer.kernel, float("nan")))
+                layer.kernel.assign(np.full(layer.kernel.shape, np.nan))
 
     with warns_once(UserWarning, match="Epoch 2: NaN or infinite weights in .*kernel"):
         fit(model, [Poison(), monitor], epochs=3)
@@ -466,6 +481,78 @@ def test_it_measures_models_without_targets():
     )
     assert np.isfinite(history.history["gap_loss"]).all()
     assert "the data has no targets" in monitor.report().curves.constant_note
+
+
+def test_a_penalty_under_swapped_weights_is_that_of_the_swapped_weights():
+    optimizer = keras.optimizers.Adam(0.05, use_ema=True, ema_momentum=0.8)
+    model = build(l2=0.05, optimizer=optimizer)
+    swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+    monitor = quiet()
+    history = fit(model, [swap, monitor])
+    # After fit the averages are the weights.
+    logits = keras.ops.convert_to_numpy(model(X, training=False))
+    clean = np.mean(np.log1p(np.exp(-logits * (2 * Y - 1))))
+    assert history["train_loss"][-1] == pytest.approx(clean, rel=1e-4)
+
+
+def test_no_penalty_is_taken_from_a_loss_that_never_had_one():
+    class Own(keras.Sequential):
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, **_):
+            return keras.ops.mean((y - y_pred) ** 2)
+
+    layer = keras.layers.Dense(1, kernel_regularizer=keras.regularizers.L2(1.0))
+    model = Own([keras.Input((6,)), layer])
+    model.compile("sgd")
+    history = fit(model, [quiet(train_data=(XV, YV))], epochs=1)
+    assert history["train_loss"][0] == pytest.approx(history["val_loss"][0], rel=1e-5)
+
+
+class Ragged(keras.utils.PyDataset):
+    """Batches padded to different lengths, as text models get them."""
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        return np.ones((4, 5 + index)), np.ones((4, 1))
+
+
+def test_batches_of_different_lengths_fall_back_with_the_reason():
+    layers = [
+        keras.layers.Reshape((-1, 1)),
+        keras.layers.GlobalAveragePooling1D(),
+        keras.layers.Dense(1),
+    ]
+    model = keras.Sequential(layers)
+    model.compile("sgd", "mse")
+    monitor = quiet()
+    with warns_once(UserWarning, match="padded to different shapes"):
+        model.fit(
+            Ragged(),
+            validation_data=(np.ones((4, 5)), np.ones((4, 1))),
+            epochs=1,
+            verbose=0,
+            callbacks=[monitor],
+        )
+    assert not monitor.report().curves.honest
+
+
+def test_a_fit_that_works_without_the_monitor_works_with_it():
+    """A fixed batch size that the sample is no multiple of."""
+    inputs = keras.Input(batch_shape=(16, 6))
+    model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
+    model.compile("sgd", "mse")
+    monitor = quiet(sample=20)
+    with warns_once(UserWarning, match="measuring failed with"):
+        history = fit(model, [monitor], epochs=2, validation_data=(XV[:32], YV[:32]))
+    assert history["train_loss_estimated"] == [1.0, 1.0]
+    assert np.isfinite(history["train_loss"]).all()
+
+
+def test_the_warning_of_another_rule_says_what_that_rule_saw():
+    match = r"\(rule gl\): validation is 0\.\d+, its best was"
+    with warns_once(kf.OverfittingWarning, match=match):
+        scripted(TRAIN, WORSE, rule="gl")
 
 
 def test_loggers_after_it_get_its_columns(tmp_path):

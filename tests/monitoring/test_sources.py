@@ -240,3 +240,57 @@ def test_plot_without_matplotlib_names_the_extra(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"keras-fitkit\[plot\]"):
         kf.diagnose(LOSSES).plot()
+
+
+def test_a_column_that_the_monitor_estimated_is_not_called_measured():
+    columns = {**LOSSES, "train_loss": (TRAIN / 2).tolist()}
+    estimated = kf.diagnose({**columns, "train_loss_estimated": [1.0] * 60})
+    assert not estimated.curves.honest
+    assert estimated.train_source == RUNNING_MEAN
+    np.testing.assert_allclose(estimated.curves.train, half_epoch(TRAIN))
+    measured = kf.diagnose({**columns, "train_loss_estimated": [0.0] * 60})
+    assert measured.curves.honest
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (f"epoch,loss\n0,{'1' * 200_000}\n", "it cannot be parsed"),
+        (f"epoch,loss\n{'9' * 30},1\n", "an epoch is not a whole number"),
+    ],
+)
+def test_a_file_beyond_what_csv_or_numpy_hold_is_no_csv_logger_file(
+    tmp_path, text, why
+):
+    path = tmp_path / "log.csv"
+    path.write_text(text)
+    with pytest.raises(
+        ValueError, match=f"written by keras.callbacks.CSVLogger.*{why}"
+    ):
+        kf.diagnose(path)
+
+
+@pytest.mark.parametrize("end", ["60", "60,0.1", "60,0.1,", "60,0.1,2.3e-", "60,0.1\n"])
+def test_the_half_written_last_row_of_a_killed_run_is_left_out(tmp_path, end):
+    path = csv(tmp_path / "log.csv", LOSSES)
+    whole = kf.diagnose(path)
+    with path.open("a") as file:
+        file.write(end)
+    verdict = kf.diagnose(path)
+    assert verdict.evidence == whole.evidence
+    assert verdict.notes == ("the file's last row is unfinished and left out",)
+
+
+def test_a_column_that_the_verdict_does_not_need_may_have_any_length():
+    more = {**LOSSES, "batch_loss": [1.0] * 1000, "val_mae": [1.0], "run": "abc"}
+    for source in (more, history(LOSSES)):
+        if source is not more:
+            source.history.update(more)
+        assert kf.diagnose(source).evidence["epochs"] == 60
+
+
+@pytest.mark.parametrize("column", ["123", b"123", 3.0, None])
+def test_a_column_that_is_no_list_is_named(column):
+    text = "`source` must be a dict of lists, one number an epoch.*{'loss'"
+    with pytest.raises(TypeError, match=text):
+        kf.diagnose({"loss": column})
