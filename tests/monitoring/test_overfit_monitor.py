@@ -124,7 +124,8 @@ def test_gap_of_a_score_is_positive_when_validation_is_worse():
 def test_keras_would_show_another_gap():
     history = fit(build(), [quiet()], epochs=8)
     keras_gap = np.array(history["val_loss"]) - np.array(history["loss"])
-    assert (np.array(history["gap_loss"]) > keras_gap + 0.02).all()
+    # Dropout and noise make the running mean worse than the model is.
+    assert np.mean(np.array(history["gap_loss"]) - keras_gap) > 0.02
 
 
 def test_every_measures_every_second_epoch():
@@ -292,14 +293,14 @@ def test_a_run_that_ended_early_is_flagged_at_its_end():
 
 
 def test_a_flag_does_not_stop_by_default():
-    with pytest.warns(kf.OverfittingWarning):
+    with warns_once(kf.OverfittingWarning, match="overfits"):
         _, rows, model = scripted(TRAIN, WORSE)
     assert len(rows) == 60
     assert not model.stop_training
 
 
 def test_action_stop_ends_the_run_at_the_flag():
-    with pytest.warns(kf.OverfittingWarning, match="Training stops"):
+    with warns_once(kf.OverfittingWarning, match="Training stops"):
         monitor, rows, _ = scripted(TRAIN, WORSE, action="stop")
     assert len(rows) == monitor.flagged_epoch_ + 1 < 60
 
@@ -311,14 +312,14 @@ def test_action_callable_gets_the_diagnosis_once():
 
 
 def test_a_rule_of_the_users_own():
-    with pytest.warns(kf.OverfittingWarning):
+    with warns_once(kf.OverfittingWarning, match="overfits"):
         monitor, _, _ = scripted(TRAIN, WORSE, rule=lambda train, val: len(val) == 30)
     assert monitor.flagged_epoch_ == 29
 
 
 @pytest.mark.parametrize("rule", ["gl", "pq", "up"])
 def test_prechelts_rules_flag_too(rule):
-    with pytest.warns(kf.OverfittingWarning):
+    with warns_once(kf.OverfittingWarning, match="overfits"):
         monitor, _, _ = scripted(TRAIN, WORSE, rule=rule)
     assert monitor.flagged_epoch_ > 15
 
@@ -401,7 +402,7 @@ def test_it_survives_a_fit_that_raised_and_reports_what_it_saw():
 
 
 def test_state_carried_over_continues_the_run():
-    with pytest.warns(kf.OverfittingWarning):
+    with warns_once(kf.OverfittingWarning, match="overfits"):
         whole, _, _ = scripted(TRAIN, WORSE)
     flagged = []
     first = quiet(train_data=None, action=flagged.append)
@@ -537,14 +538,22 @@ def test_batches_of_different_lengths_fall_back_with_the_reason():
     assert not monitor.report().curves.honest
 
 
+class Stubborn(keras.Sequential):
+    """Cannot be evaluated on anything but the validation data of `fit`."""
+
+    def evaluate(self, x=None, *args, **kwargs):
+        if len(x) != len(XV):
+            raise RuntimeError("wrong number of rows")
+        return super().evaluate(x, *args, **kwargs)
+
+
 def test_a_fit_that_works_without_the_monitor_works_with_it():
-    """A fixed batch size that the sample is no multiple of."""
-    inputs = keras.Input(batch_shape=(16, 6))
-    model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
+    model = Stubborn([keras.Input((6,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
     monitor = quiet(sample=20)
-    with warns_once(UserWarning, match="measuring failed with"):
-        history = fit(model, [monitor], epochs=2, validation_data=(XV[:32], YV[:32]))
+    text = "measuring failed with RuntimeError: wrong number of rows"
+    with warns_once(UserWarning, match=text):
+        history = fit(model, [monitor], epochs=2)
     assert history["train_loss_estimated"] == [1.0, 1.0]
     assert np.isfinite(history["train_loss"]).all()
 
