@@ -57,6 +57,10 @@ class OverfitMonitor(FitCallback):
     penalty of the weight regularizers, which both of Keras's losses contain, is taken
     from both sides.
 
+    Sample weights are used where validation has them too, else left out on both sides;
+    `class_weight`, which validation does not know, never is. (The running mean, where
+    it must do, contains both.)
+
     A flag never ends the run by default: before its second descent, double descent
     looks the same. Where another callback is still changing the model on purpose
     (`sparsity` below `sparsity_target` in the logs) the verdict starts afresh after it.

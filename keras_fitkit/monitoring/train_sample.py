@@ -92,13 +92,15 @@ def from_fit(fit: _private.RunningFit, rows: int | None) -> TrainSample:
             its own random order (a `tf.data.Dataset`, a `DataLoader`).
     """
     described = "the data given to fit"
+    unweighted = fit.validation_weighted is False  # then weights would not compare
     if isinstance(fit.x, keras.utils.PyDataset):
-        return take(fit.x, rows, described=described)
+        sample = take(fit.x, rows, described=described)
+        return dataclasses.replace(sample, sample_weight=None) if unweighted else sample
     if not _is_array_like(fit.x):
         raise CannotReread(
             f"fit was given a {type(fit.x).__name__}, which is not re-read"
         )
-    weight = None if fit.validation_weighted is False else fit.sample_weight
+    weight = None if unweighted else fit.sample_weight
     given: tuple[Any, ...] = (fit.x, fit.y, weight)
     while given[-1] is None:
         given = given[:-1]

@@ -169,6 +169,19 @@ def test_weights_follow_validation_data():
     assert abs(weighted["train_loss"][-1] - plain["train_loss"][-1]) > 1e-4
 
 
+class Weighted(Batches):
+    """Batches with sample weights, without augmentation."""
+
+    def __getitem__(self, index):
+        rows = slice(16 * index, 16 * index + 16)
+        return X[rows], Y[rows], np.full(16, 10.0)
+
+
+def test_weights_of_a_pydataset_are_left_out_where_validation_has_none():
+    history = fit(build(), [quiet()], data=Weighted(), validation_data=(X, Y))
+    np.testing.assert_allclose(history["gap_loss"], 0.0, atol=1e-5)
+
+
 @pytest.mark.tensorflow_only
 def test_tf_data_is_not_read_again_and_this_is_said():
     tf = pytest.importorskip("tensorflow")
