@@ -133,12 +133,18 @@ def validation_weights(callbacks: tuple[Any, ...]) -> Iterator[None]:
     callback itself has already put them (`swap_on_epoch=True`), and
     `Optimizer._model_variables_moving_average`, to put them back.
     """
-    waiting = [
+    swaps = [
         callback
         for callback in callbacks
         if isinstance(callback, keras.callbacks.SwapEMAWeights)
-        and not callback._ema_weights_in_model
     ]
+    waiting = [callback for callback in swaps if not callback._ema_weights_in_model]
+    if keras.backend.backend() == "jax":
+        # In the last epoch the callback makes average and weight one buffer, which a
+        # compiled step given the weights frees for both.
+        for callback in swaps:
+            for variable in _averages(callback.model.optimizer):
+                variable.assign(_copy(variable))
     kept = [
         (variable, _copy(variable))
         for callback in waiting
