@@ -111,8 +111,7 @@ RULE_OUT_DROPOUT = Remedy(
 
 
 WIDE_GAP = Remedy(
-    "The gap is wide but no longer widens: regularization or more data may still lower "
-    "validation.",
+    "The gap is wide: regularization or more data may still lower validation.",
     "keras.layers.Dropout(0.3)",
 )
 

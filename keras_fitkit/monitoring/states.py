@@ -300,6 +300,15 @@ def _progress(
         return "underfitting", 0, "severe" if float(found) < SKILL / 5 else "moderate"
     if falls > FAST and train_falls > FAST_TRAIN:
         return "undertrained", None, "mild"
+    count = int(evidence["epochs"] or 0)
+    window = rules.OverfitTrend.for_run(count).window
+    if count < window and train_falls > FLAT and falls < -FLAT:
+        evidence["reason"] = (
+            f"{count} epochs are too few to tell overfitting from noise: "
+            f"validation got worse while training improved; from {window} on the rule "
+            "can tell"
+        )
+        return "unknown", None, "none"
     if train_falls <= FLAT or falls <= 0.0:
         return "plateau", _flat_since(validation), "none"
     return "healthy", None, "none"

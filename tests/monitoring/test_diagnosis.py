@@ -302,3 +302,12 @@ def test_two_diagnoses_can_be_compared():
     assert first != second
     assert first.curves != second.curves
     assert len({first, second}) == 2
+
+
+def test_a_run_too_short_for_the_rule_is_not_called_a_plateau():
+    """Early stopping with patience 5 often leaves 6 epochs."""
+    train = [0.60, 0.55, 0.50, 0.45, 0.41, 0.38]
+    validation = [0.68, 0.69, 0.70, 0.71, 0.73, 0.75]
+    verdict = diagnose_curves(train, validation, constant=0.69)
+    assert verdict.state == "unknown"
+    assert "validation got worse while training improved" in verdict.summary
