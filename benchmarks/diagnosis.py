@@ -4,9 +4,10 @@
 
 Four parts: `synthetic` scores alarms on labelled curves beside rival rules, `descent`
 asks the same of double descent and grokking, `real` of Keras runs on scikit-learn
-data, and `states` tables every state of `diagnose`. Rules were tuned on seed 0 with a
-look at 1 to 3; the default, 11, is for reporting. The real runs are trained
-once and kept in the cache, run by run: an interrupted benchmark goes on where it was.
+data, and `states` tables every state of `diagnose`. Rules were tuned on seeds 0, 1 and
+20 (after a report on 11) and on the real runs of seeds 0 to 5; the default, 12, and the
+real runs of seeds 6 to 8 are for reporting. The real runs are trained once and kept in
+the cache, run by run: an interrupted benchmark goes on where it was.
 """
 
 from __future__ import annotations
@@ -46,10 +47,10 @@ from _states import STATES, draw_states
 from keras_fitkit.monitoring import prechelt, rules
 from keras_fitkit.monitoring.diagnosis import diagnose_curves
 
-TUNING_SEED, REPORT_SEED = 0, 11
+TUNING_SEED, REPORT_SEED = 0, 12
 LENGTHS = (100, 50, 20)
 REAL_TOLERANCE = 5
-TUNING_RUNS, REPORT_RUNS = (0, 1, 2), (3, 4, 5)
+TUNING_RUNS, REPORT_RUNS = (0, 1, 2, 3, 4, 5), (6, 7, 8)
 """Seeds of the real runs: rules were looked at on the first, not on the second."""
 OUR_RULE = "keras_fitkit auto"
 

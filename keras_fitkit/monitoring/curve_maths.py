@@ -26,6 +26,13 @@ def smooth(values: Array, decay: float) -> Array:
     return out
 
 
+def best_so_far(values: Array) -> npt.NDArray[np.int64]:
+    """For each epoch, the epoch of the lowest value up to there (the first of ties)."""
+    lowest = np.minimum.accumulate(values)
+    new = np.r_[True, values[1:] < lowest[:-1]]
+    return np.maximum.accumulate(np.where(new, np.arange(len(values)), 0))
+
+
 def noise_level(values: Array, window: int = 30) -> float:
     """Standard deviation of the epoch-to-epoch noise, robust against the trend.
 

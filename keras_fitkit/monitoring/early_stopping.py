@@ -8,7 +8,6 @@ The inherited `on_epoch_end` is never called: Keras is changing it (keras#23559)
 
 from __future__ import annotations
 
-import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +17,7 @@ import keras
 
 from keras_fitkit._core import _private, metric_names
 from keras_fitkit._core.callback import FitCallback
+from keras_fitkit._core.console import say
 from keras_fitkit._core.finite import non_finite_weights
 from keras_fitkit.monitoring import _best_weights, _stopping_arguments, _stopping_logs
 from keras_fitkit.monitoring.rules import Rule
@@ -263,7 +263,7 @@ class EarlyStopping(FitCallback, keras.callbacks.EarlyStopping):
             state.condition = "other" if stopped else "finished"
         elif self.verbose:
             because = "" if state.condition == "patience" else f" ({state.why})"
-            _say(f"Epoch {self.stopped_epoch + 1}: early stopping{because}")
+            say(f"Epoch {self.stopped_epoch + 1}: early stopping{because}")
         if self.restore_best_weights:
             self._restore_weights()
         self._swaps = self._pruners = ()
@@ -339,7 +339,7 @@ class EarlyStopping(FitCallback, keras.callbacks.EarlyStopping):
         )
         if self.restored_ and self.verbose:
             number = self.best_epoch + 1
-            _say(f"Restoring model weights from the end of the best epoch: {number}.")
+            say(f"Restoring model weights from the end of the best epoch: {number}.")
 
     def _complain(self) -> None:
         state, unseen = self._run.state, self._run.never_seen()
@@ -351,8 +351,3 @@ class EarlyStopping(FitCallback, keras.callbacks.EarlyStopping):
         elif state.logs_seen and self.restore_best_weights and self.best is None:
             text = " ".join(["No best weights were restored.", *self._run.notes()])
             warnings.warn(text, stacklevel=2)
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()

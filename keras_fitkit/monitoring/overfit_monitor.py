@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
@@ -13,8 +12,9 @@ import numpy as np
 
 from keras_fitkit._core import _private, arguments, metric_names
 from keras_fitkit._core.callback import FitCallback
+from keras_fitkit._core.console import say
 from keras_fitkit._core.finite import non_finite_weights
-from keras_fitkit.monitoring import honest, rules, train_sample
+from keras_fitkit.monitoring import _monitor_texts, honest, rules, train_sample
 from keras_fitkit.monitoring.constant_predictor import constant_predictor
 from keras_fitkit.monitoring.curves import RUNNING_MEAN, Curves, Mode, half_epoch
 from keras_fitkit.monitoring.diagnosis import Diagnosis, diagnose_run
@@ -208,22 +208,9 @@ class OverfitMonitor(FitCallback):
 
     def _warn_about(self, fit: _private.RunningFit) -> None:
         if not fit.validates:
-            warnings.warn(
-                "OverfitMonitor cannot judge a fit without validation data: its "
-                "verdict will be 'unknown'. Pass validation_data or validation_split "
-                "to fit.",
-                UserWarning,
-                stacklevel=2,
-            )
+            warnings.warn(_monitor_texts.NO_VALIDATION, UserWarning, stacklevel=2)
         if fit.x is self.train_data and train_sample.is_tf_dataset(fit.x):
-            warnings.warn(
-                "OverfitMonitor read the tf.data.Dataset that fit trains on. If it "
-                "shuffles, this moved its random order: the run is as good, but not "
-                "the same to the bit as without the monitor. Pass one without "
-                "shuffle().",
-                UserWarning,
-                stacklevel=2,
-            )
+            warnings.warn(_monitor_texts.MOVED_ORDER, UserWarning, stacklevel=2)
 
     def _sample_of(self, fit: _private.RunningFit | None) -> TrainSample | None:
         if self.train_data is None:
@@ -245,13 +232,7 @@ class OverfitMonitor(FitCallback):
         """From now on the running mean; says why."""
         self._sample, self.honest_ = None, False
         self.train_source_ = RUNNING_MEAN
-        warnings.warn(
-            f"OverfitMonitor cannot measure the training data: {why}. It uses Keras's "
-            "running mean, moved by half an epoch. Pass train_data=(x_train, y_train) "
-            "for honest numbers, or train_data=None to accept this.",
-            UserWarning,
-            stacklevel=2,
-        )
+        warnings.warn(_monitor_texts.fell_back(why), UserWarning, stacklevel=2)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Measures, writes into `logs`, judges, and acts when the rule flags."""
@@ -281,7 +262,7 @@ class OverfitMonitor(FitCallback):
         if not self.honest_:
             logs[f"train_{self.monitor}_estimated"] = 1.0
         if self.verbose > 1:
-            _say(_line(epoch, curves))
+            say(_monitor_texts.line(epoch, curves))
         self._judge(epoch, curves)
 
     def _penalty(self, model: Any) -> float:
@@ -314,13 +295,8 @@ class OverfitMonitor(FitCallback):
         bad = non_finite_weights(model)
         if bad:
             self.bad_weights_ = [int(epoch), bad]
-            warnings.warn(
-                f"Epoch {epoch + 1}: NaN or infinite weights in {', '.join(bad[:5])}"
-                f"{' ...' if len(bad) > 5 else ''}. The model has diverged; the loss "
-                "may hide it. Lower the learning rate and look for NaN in the data.",
-                UserWarning,
-                stacklevel=2,
-            )
+            text = _monitor_texts.bad_weights(epoch, bad)
+            warnings.warn(text, UserWarning, stacklevel=2)
 
     def _curves(self) -> Curves:
         way: Mode = self.mode_ or "min"
@@ -366,21 +342,11 @@ class OverfitMonitor(FitCallback):
         if callable(self.action):
             self.action(diagnose_run(curves, self.rule))
             return
-        if self.action == "stop":
+        stops = self.action == "stop"
+        if stops:
             self.model.stop_training = True
-        warnings.warn(self._flag_text(epoch, curves), OverfittingWarning, stacklevel=3)
-
-    def _flag_text(self, epoch: int, curves: Curves) -> str:
-        judged = curves.usable
-        values, epochs = curves.validation[judged], curves.epochs[judged]
-        best = int(np.argmin(values) if curves.mode == "min" else np.argmax(values))
-        rule = self.rule if isinstance(self.rule, str) else "the given"
-        ending = " Training stops." if self.action == "stop" else ""
-        return (
-            f"Epoch {epoch + 1}: {self.monitor} overfits (rule {rule}): validation is "
-            f"{values[-1]:.4g}, its best was {values[best]:.4g} in epoch "
-            f"{epochs[best] + 1}.{ending} See report() for what to do."
-        )
+        text = _monitor_texts.flagged(epoch, curves, self.rule, stops=stops)
+        warnings.warn(text, OverfittingWarning, stacklevel=3)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Prints the verdict (`verbose` 1 and up) and lets go of the training data.
@@ -394,7 +360,7 @@ class OverfitMonitor(FitCallback):
             if verdict.state == "overfitting" and self.flagged_epoch_ is None:
                 self._flag(self.epochs_[-1], verdict.curves)
             if self.verbose:
-                _say(f"OverfitMonitor: {self.monitor}: {verdict.summary}")
+                say(f"OverfitMonitor: {self.monitor}: {verdict.summary}")
         self._sample = None
 
     def report(self) -> Diagnosis:
@@ -408,14 +374,3 @@ class OverfitMonitor(FitCallback):
     def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
         """The picture of `report()`: see `Diagnosis.plot`."""
         return self.report().plot(path)
-
-
-def _line(epoch: int, curves: Curves) -> str:
-    return (
-        f"Epoch {epoch + 1}: train_{curves.monitor} {curves.train[-1]:.4g}, "
-        f"val {curves.validation[-1]:.4g}, gap {curves.gap[-1]:+.4g}"
-    )
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")

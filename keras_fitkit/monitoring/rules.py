@@ -19,6 +19,7 @@ import numpy.typing as npt
 from keras_fitkit._core import arguments
 from keras_fitkit.monitoring.curve_maths import (
     Array,
+    best_so_far,
     in_a_row,
     mann_kendall_z,
     rise,
@@ -35,22 +36,26 @@ Rule: TypeAlias = Callable[[Array, Array], bool]
 
 LONG_RUN = 40  # epochs from which OverfitTrend is strict
 SHORT_RUN = 14  # epochs below which it is quickest
-LARGE_SIGMAS = 5.0  # a rise beyond any doubt
+SOLVED = 1e-3  # of the validation loss: training has nothing left to learn
+LARGE_SIGMAS = 4.0  # a rise beyond doubt
 
 
 @dataclasses.dataclass(frozen=True)
 class OverfitTrend:
-    """Flags overfitting: validation got worse, the gap widens, training does not rise.
+    """Flags overfitting: validation got worse, the gap widens, training gets better.
 
     An epoch is evidence when all three hold: the smoothed validation curve stands above
     its own minimum by more than `relative` of it and by more than `sigmas` standard
     deviations of noise; the Mann-Kendall statistic of the gap over the last `window`
-    epochs exceeds `gap_z`; the training curve does not stand above its own minimum by
-    the same measure (else the model diverges). `patience` such epochs in a row flag.
+    epochs exceeds `gap_z`; and the smoothed training curve lies below what it was at
+    that minimum by more than `train_fall` of it (else the model diverges, or nothing
+    but the validation noise moves), or has nothing left to fall: it is below a
+    thousandth of the validation curve. `patience` such epochs in a row flag.
 
     A noisy or old rise has no trend within the window. So `large_patience` epochs in a
     row flag too in which validation stands above its minimum, and the gap above what
-    it was then, by more than `large` of that minimum and by 5 standard deviations.
+    it was then, by more than `large` of that minimum and by 4 standard deviations,
+    while the training curve lies below as before.
 
     Args:
         decay: smoothing, in [0, 1). Defaults to 0.6.
@@ -59,8 +64,9 @@ class OverfitTrend:
         window: epochs of the gap trend, >= 3. Defaults to 20.
         patience: evidence epochs in a row, >= 1. Defaults to 8.
         gap_z: quantile of the standard normal, >= 0. Defaults to 2.58.
+        train_fall: fraction of the training loss, in [0, 1). Defaults to 0.1.
         large: fraction of the minimum, >= 0. Defaults to 0.1.
-        large_patience: epochs in a row, >= 1. Defaults to 12.
+        large_patience: epochs in a row, >= 1. Defaults to 8.
 
     Raises:
         ValueError, TypeError: an argument outside its range, by name.
@@ -84,11 +90,14 @@ class OverfitTrend:
     window: int = 20
     patience: int = 8
     gap_z: float = 2.58
+    train_fall: float = 0.1
     large: float = 0.1
-    large_patience: int = 12
+    large_patience: int = 8
 
     def __post_init__(self) -> None:
-        arguments.number("decay", self.decay, low=0, high=1, include_high=False)
+        for name in ("decay", "train_fall"):
+            value = getattr(self, name)
+            arguments.number(name, value, low=0, high=1, include_high=False)
         for name in ("relative", "sigmas", "gap_z", "large"):
             arguments.number(name, getattr(self, name), low=0)
         arguments.integer("window", self.window, low=3)
@@ -104,10 +113,12 @@ class OverfitTrend:
         """
         if epochs >= LONG_RUN:
             return cls()
-        short = cls(decay=0.5, relative=0.02, sigmas=2.0, window=10, patience=2)
+        short = cls(
+            decay=0.4, sigmas=2.5, window=10, patience=2, gap_z=2.33, large_patience=4
+        )
         if epochs >= SHORT_RUN:
             return short
-        return dataclasses.replace(short, decay=0.4, window=7, gap_z=1.96)
+        return dataclasses.replace(short, sigmas=2.0, window=6, gap_z=1.64)
 
     def gap_trend(self, train: Array, validation: Array) -> Array:
         """Mann-Kendall statistic of the gap over the window that ends at each epoch."""
@@ -117,28 +128,32 @@ class OverfitTrend:
             out[end - 1] = mann_kendall_z(gap[end - self.window : end])
         return out
 
-    def widened(self, train: Array, validation: Array) -> npt.NDArray[np.bool_]:
-        """Whether the gap is larger by a lot than when validation was at its best."""
-        if len(validation) == 0:
-            return np.zeros(0, dtype=bool)
-        smoothed = smooth(validation, self.decay)
-        ends = range(1, len(smoothed) + 1)
-        best = np.array([int(np.argmin(smoothed[:end])) for end in ends])
-        gap = smooth(validation - train, self.decay)
-        noise = smoothed_noise(validation - train, self.decay)
-        lot = np.maximum(self.large * np.abs(smoothed[best]), LARGE_SIGMAS * noise)
-        return np.asarray(gap - gap[best] > lot, dtype=bool)
-
     def flags(self, train: Array, validation: Array) -> npt.NDArray[np.bool_]:
         """For each epoch, whether the rule flags there."""
-        diverging = rise(train, self.decay, self.relative, self.sigmas).risen
+        if len(validation) == 0:
+            return np.zeros(0, dtype=bool)
+        best = best_so_far(smooth(validation, self.decay))
+        smoothed = smooth(train, self.decay)
+        falls = smoothed[best] - smoothed > self.train_fall * np.abs(smoothed[best])
+        solved = np.abs(smoothed) <= SOLVED * np.abs(smooth(validation, self.decay))
+        better = falls | solved
         worse = rise(validation, self.decay, self.relative, self.sigmas).risen
         rising = self.gap_trend(train, validation) > self.gap_z
         much_worse = rise(validation, self.decay, self.large, LARGE_SIGMAS).risen
-        wide = self.widened(train, validation)
-        trend = in_a_row(worse & rising & ~diverging, self.patience)
-        level = in_a_row(much_worse & wide & ~diverging, self.large_patience)
+        wide = self._widened(train, validation, best)
+        trend = in_a_row(worse & rising & better, self.patience)
+        level = in_a_row(much_worse & wide & better, self.large_patience)
         return trend | level
+
+    def _widened(
+        self, train: Array, validation: Array, best: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.bool_]:
+        """Whether the gap is larger by a lot than when validation was at its best."""
+        lowest = np.abs(smooth(validation, self.decay)[best])
+        gap = smooth(validation - train, self.decay)
+        noise = smoothed_noise(validation - train, self.decay)
+        lot = np.maximum(self.large * lowest, LARGE_SIGMAS * noise)
+        return np.asarray(gap - gap[best] > lot, dtype=bool)
 
     def __call__(self, train: Array, validation: Array) -> bool:
         """Whether the rule flags at the last epoch."""

@@ -301,12 +301,11 @@ def _progress(
     if falls > FAST and train_falls > FAST_TRAIN:
         return "undertrained", None, "mild"
     count = int(evidence["epochs"] or 0)
-    window = rules.OverfitTrend.for_run(count).window
-    if count < window and train_falls > FLAT and falls < -FLAT:
+    if count < rules.SHORT_RUN and train_falls > FLAT and falls < -FLAT:
         evidence["reason"] = (
             f"{count} epochs are too few to tell overfitting from noise: "
-            f"validation got worse while training improved; from {window} on the rule "
-            "can tell"
+            f"validation got worse while training improved; from {rules.SHORT_RUN} on "
+            "the rule can tell"
         )
         return "unknown", None, "none"
     if train_falls <= FLAT or falls <= 0.0:

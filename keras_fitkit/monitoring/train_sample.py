@@ -25,19 +25,25 @@ class TrainSample:
     Attributes:
         x, y, sample_weight: arrays (or nested structures of arrays) with the rows.
         rows: how many there are.
-        source: where they come from, in words.
+        origin: where they come from, in words.
     """
 
     x: Any
     y: Any
     sample_weight: Any
     rows: int
-    source: str
+    origin: str
 
     @property
     def weighted(self) -> bool:
         """Whether the rows carry sample weights."""
         return self.sample_weight is not None
+
+    @property
+    def source(self) -> str:
+        """Where the rows come from and how they are measured, in words."""
+        weights = ", with their sample weights" if self.weighted else ""
+        return f"{self.origin}{weights}, inference mode"
 
 
 class CannotReread(Exception):
@@ -79,9 +85,7 @@ def take(data: Any, rows: int | None, *, described: str) -> TrainSample:
     count = _length(x)
     if count == 0:
         raise ValueError(arguments.message("train_data", "data with rows", "0 rows"))
-    return TrainSample(
-        x, y, weight, count, f"{described}: {count} {how}, inference mode"
-    )
+    return TrainSample(x, y, weight, count, f"{described}: {count} {how}")
 
 
 def from_fit(fit: _private.RunningFit, rows: int | None) -> TrainSample:

@@ -134,6 +134,7 @@ BAD_ARGUMENTS = {
         "window": bad(2, text="an integer >= 3"),
         "patience": bad(0, text="an integer >= 1"),
         "gap_z": bad(-1, text="a number >= 0"),
+        "train_fall": bad(1.0, text="a number in [0, 1)"),
         "large": bad(-0.1, text="a number >= 0"),
         "large_patience": bad(0, text="an integer >= 1"),
     },

@@ -89,6 +89,24 @@ def test_overfit_trend_is_silent_on_a_wide_gap_that_is_stable():
     assert not OverfitTrend().flags(train, train + 2.0).any()
 
 
+def test_overfit_trend_is_silent_when_training_has_stopped_falling():
+    """Validation alone drifts: a plateau, or a few validation rows."""
+    _, validation = overfit()
+    train = np.maximum(0.3 + np.exp(-np.arange(60.0) / 4), 0.33)
+    assert not OverfitTrend().flags(train, validation).any()
+
+
+def test_overfit_trend_flags_when_training_is_solved_and_cannot_fall():
+    """An error rate of 0 cannot fall, and validation still gets worse."""
+    _, validation = overfit()
+    assert OverfitTrend().flags(np.zeros(60), validation).any()
+
+
+def test_best_so_far_is_the_first_of_the_lowest():
+    found = curve_maths.best_so_far(np.array([3.0, 1.0, 2.0, 1.0, 0.5]))
+    np.testing.assert_array_equal(found, [0, 1, 1, 1, 4])
+
+
 def test_overfit_trend_in_the_last_epoch_is_the_last_of_its_flags():
     train, validation = overfit()
     rule = OverfitTrend()
@@ -110,7 +128,7 @@ def test_overfit_trend_does_not_depend_on_the_unit_of_the_loss(values):
 def test_for_run_is_strict_from_40_epochs():
     assert OverfitTrend.for_run(40) == OverfitTrend()
     windows = [OverfitTrend.for_run(epochs).window for epochs in (13, 14, 39, 40)]
-    assert windows == [7, 10, 10, 20]
+    assert windows == [6, 10, 10, 20]
 
 
 @pytest.mark.parametrize(

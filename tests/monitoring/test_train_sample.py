@@ -72,7 +72,9 @@ def test_pandas_is_read_by_position():
 def test_py_dataset_gives_whole_batches_cut_to_the_sample():
     sample = take(Pairs(), 8, described="d")
     assert len(set(rows_of(sample))) == sample.rows == 8
-    assert take(Pairs(weighted=True), 4, described="d").weighted
+    sample = take(Pairs(weighted=True), 4, described="d")
+    assert sample.weighted
+    assert sample.source.endswith(", with their sample weights, inference mode")
     assert rows_of(take(Pairs(), None, described="d")) == list(range(20))
 
 
