@@ -5,7 +5,7 @@
 Four parts: `synthetic` scores alarms on labelled curves beside rival rules, `descent`
 asks the same of double descent and grokking, `real` of Keras runs on scikit-learn
 data, and `states` tables every state of `diagnose`. Rules were tuned on seeds 0, 1 and
-20 (after a report on 11) and on the real runs of seeds 0 to 5; the default, 12, and the
+20 (after reports on 11 and 12) and on the real runs of seeds 0 to 5; the default, 13, and the
 real runs of seeds 6 to 8 are for reporting. The real runs are trained once and kept in
 the cache, run by run: an interrupted benchmark goes on where it was.
 """
@@ -47,7 +47,7 @@ from _states import STATES, draw_states
 from keras_fitkit.monitoring import prechelt, rules
 from keras_fitkit.monitoring.diagnosis import diagnose_curves
 
-TUNING_SEED, REPORT_SEED = 0, 12
+TUNING_SEED, REPORT_SEED = 0, 13
 LENGTHS = (100, 50, 20)
 REAL_TOLERANCE = 5
 TUNING_RUNS, REPORT_RUNS = (0, 1, 2, 3, 4, 5), (6, 7, 8)
@@ -91,7 +91,7 @@ def tolerance(epochs: int) -> int:
 
 def synthetic(arguments: argparse.Namespace) -> Part:
     """Alarms on labelled synthetic curves of three lengths."""
-    count = 25 if arguments.quick else 100
+    count = 25 if arguments.quick else 400
     results: dict[str, object] = {}
     required: list[Requirement] = []
     for epochs in LENGTHS:
