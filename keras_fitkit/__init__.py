@@ -4,6 +4,7 @@ The public names are these; everything else may change without notice.
 """
 
 from keras_fitkit import monitoring as monitoring
+from keras_fitkit import pruning as pruning
 from keras_fitkit._core.schedules import ConstantSparsity as ConstantSparsity
 from keras_fitkit._core.schedules import PolynomialSparsity as PolynomialSparsity
 from keras_fitkit._core.schedules import SparsitySchedule as SparsitySchedule
@@ -13,18 +14,31 @@ from keras_fitkit.monitoring import OverfitMonitor as OverfitMonitor
 from keras_fitkit.monitoring import OverfittingWarning as OverfittingWarning
 from keras_fitkit.monitoring import StoppingReport as StoppingReport
 from keras_fitkit.monitoring import diagnose as diagnose
+from keras_fitkit.pruning import CosineSparsity as CosineSparsity
+from keras_fitkit.pruning import IterativeSparsity as IterativeSparsity
+from keras_fitkit.pruning import OneShotSparsity as OneShotSparsity
+from keras_fitkit.pruning import PruneSchedule as PruneSchedule
+from keras_fitkit.pruning import SparsityReport as SparsityReport
+from keras_fitkit.pruning import sparsity_of as sparsity_of
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ConstantSparsity",
+    "CosineSparsity",
     "Diagnosis",
     "EarlyStopping",
+    "IterativeSparsity",
+    "OneShotSparsity",
     "OverfitMonitor",
     "OverfittingWarning",
     "PolynomialSparsity",
+    "PruneSchedule",
+    "SparsityReport",
     "SparsitySchedule",
     "StoppingReport",
     "diagnose",
     "monitoring",
+    "pruning",
+    "sparsity_of",
 ]

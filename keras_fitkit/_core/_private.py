@@ -17,6 +17,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_fitkit._core import arrays
+
 
 def sublayers(layer: Any) -> list[Any]:
     """The direct child layers of a layer, composite layers included.
@@ -71,6 +73,8 @@ class RunningFit:
         batch_size: as given to `fit`, or None.
         callbacks: all callbacks of the run, Keras's own included.
         validates: whether validation data was given in any form.
+        validation_rows: how many rows array validation data has; None where that cannot
+            be seen (no validation, a dataset, `validation_steps`).
     """
 
     x: Any
@@ -80,6 +84,7 @@ class RunningFit:
     batch_size: int | None
     callbacks: tuple[Any, ...]
     validates: bool
+    validation_rows: int | None = None
 
 
 def running_fit(model: Any) -> RunningFit | None:
@@ -107,6 +112,7 @@ def running_fit(model: Any) -> RunningFit | None:
                 batch_size=names.get("batch_size"),
                 callbacks=tuple(names["callbacks"].callbacks),
                 validates=names.get("validation_data") is not None,
+                validation_rows=_validation_rows(names),
             )
         frame = frame.f_back
     return None
@@ -117,6 +123,14 @@ def _validation_weighted(names: dict[str, Any]) -> bool | None:
     if not isinstance(given, tuple):
         return None
     return len(given) == 3 and given[2] is not None
+
+
+def _validation_rows(names: dict[str, Any]) -> int | None:
+    given = names.get("validation_data")
+    if not isinstance(given, tuple) or names.get("validation_steps") is not None:
+        return None
+    shapes = [getattr(leaf, "shape", None) for leaf in keras.tree.flatten(given[:1])]
+    return int(shapes[0][0]) if shapes and shapes[0] else None
 
 
 @contextlib.contextmanager
@@ -175,8 +189,7 @@ def _averages(optimizer: Any) -> list[Any]:
 
 
 def _copy(variable: Any) -> Any:
-    tensor = keras.ops.convert_to_tensor(variable)
-    return np.array(keras.ops.convert_to_numpy(tensor))
+    return np.array(arrays.to_numpy(variable))
 
 
 def global_seeds() -> list[Any]:
@@ -189,3 +202,39 @@ def global_seeds() -> list[Any]:
 
     generator = global_state.get_global_attribute("global_seed_generator")
     return [] if generator is None else [generator.state]
+
+
+def untrack(optimizer: Any, variable: Any) -> None:
+    """Takes a variable out of an optimizer again; one that is not there is no error.
+
+    Private: `Optimizer._untrack_variable`. The public `add_variable` has no reverse
+    (keras#21009 asks for hooks of this kind); left in, the variable would be saved with
+    the optimizer's own and make its slots unreadable for a model without it.
+    """
+    if any(known is variable for known in optimizer.variables):
+        optimizer._untrack_variable(variable)
+
+
+def average_of(optimizer: Any, variable: Any) -> Any:
+    """The moving average that an optimizer with `use_ema` keeps of a variable, or None.
+
+    Private: `Optimizer._trainable_variables` and `_model_variables_moving_average`,
+    which have the same order. The public `finalize_variable_values` only copies all of
+    them into the model.
+    """
+    for one in getattr(optimizer, "optimizers", [optimizer]):
+        averages = getattr(one, "_model_variables_moving_average", None)
+        if averages:
+            for known, average in zip(one._trainable_variables, averages, strict=False):
+                if known is variable:
+                    return average
+    return None
+
+
+def layout(variable: Any) -> Any:
+    """How a variable is laid out over devices (`keras.distribution`), or None.
+
+    Private: `Variable._layout`. The public `add_variable_from_reference` copies it, but
+    takes no dtype, and a mask of floats would need four times the memory.
+    """
+    return getattr(variable, "_layout", None)

@@ -113,13 +113,17 @@ class ConstantSparsity(SparsitySchedule):
     frequency: int = 100
 
     def __post_init__(self) -> None:
-        _set(self, "final_sparsity", _fraction("final_sparsity", self.final_sparsity))
-        _set(
+        store(
+            self,
+            "final_sparsity",
+            check_fraction("final_sparsity", self.final_sparsity),
+        )
+        store(
             self, "begin_step", arguments.integer("begin_step", self.begin_step, low=0)
         )
         if self.end_step is not None:
-            _set(self, "end_step", _end_step(self.begin_step, self.end_step))
-        _set(self, "frequency", arguments.integer("frequency", self.frequency, low=1))
+            store(self, "end_step", check_end_step(self.begin_step, self.end_step))
+        store(self, "frequency", arguments.integer("frequency", self.frequency, low=1))
 
     def __call__(self, step: int) -> float:
         """The sparsity asked for at a step counted from 1."""
@@ -127,7 +131,7 @@ class ConstantSparsity(SparsitySchedule):
 
     def should_update(self, step: int) -> bool:
         """Whether the zeros are to be chosen anew at a step counted from 1."""
-        return _on_grid(step, self.begin_step, self.end_step, self.frequency)
+        return on_grid(step, self.begin_step, self.end_step, self.frequency)
 
 
 @serializable
@@ -173,19 +177,23 @@ class PolynomialSparsity(SparsitySchedule):
     frequency: int = 100
 
     def __post_init__(self) -> None:
-        _set(self, "final_sparsity", _fraction("final_sparsity", self.final_sparsity))
-        _set(
+        store(
+            self,
+            "final_sparsity",
+            check_fraction("final_sparsity", self.final_sparsity),
+        )
+        store(
             self, "begin_step", arguments.integer("begin_step", self.begin_step, low=0)
         )
-        _set(self, "end_step", _end_step(self.begin_step, self.end_step))
-        initial = _fraction("initial_sparsity", self.initial_sparsity)
+        store(self, "end_step", check_end_step(self.begin_step, self.end_step))
+        initial = check_fraction("initial_sparsity", self.initial_sparsity)
         if initial > self.final_sparsity:
             allowed = f"at most `final_sparsity`, {self.final_sparsity:g}"
             raise ValueError(arguments.message("initial_sparsity", allowed, initial))
-        _set(self, "initial_sparsity", initial)
+        store(self, "initial_sparsity", initial)
         power = arguments.number("power", self.power, low=0, include_low=False)
-        _set(self, "power", power)
-        _set(self, "frequency", arguments.integer("frequency", self.frequency, low=1))
+        store(self, "power", power)
+        store(self, "frequency", arguments.integer("frequency", self.frequency, low=1))
 
     def __call__(self, step: int) -> float:
         """The sparsity asked for at a step counted from 1."""
@@ -198,22 +206,22 @@ class PolynomialSparsity(SparsitySchedule):
 
     def should_update(self, step: int) -> bool:
         """Whether the zeros are to be chosen anew at a step counted from 1."""
-        return _on_grid(step, self.begin_step, self.end_step, self.frequency)
+        return on_grid(step, self.begin_step, self.end_step, self.frequency)
 
 
-def _on_grid(step: int, begin: int, end: int | None, frequency: int) -> bool:
+def on_grid(step: int, begin: int, end: int | None, frequency: int) -> bool:
     if step < begin or (end is not None and step > end):
         return False
     return step == end or (step - begin) % frequency == 0
 
 
-def _fraction(name: str, value: object) -> float:
+def check_fraction(name: str, value: object) -> float:
     return arguments.number(
         name, value, low=0, high=1, include_high=False, hint=_PERCENT_HINT
     )
 
 
-def _end_step(begin: int, value: object) -> int:
+def check_end_step(begin: int, value: object) -> int:
     clean = arguments.integer("end_step", value)
     if clean <= begin:
         raise ValueError(
@@ -222,6 +230,6 @@ def _end_step(begin: int, value: object) -> int:
     return clean
 
 
-def _set(schedule: SparsitySchedule, name: str, value: float) -> None:
+def store(schedule: SparsitySchedule, name: str, value: float) -> None:
     """Stores a checked value in a frozen dataclass."""
     object.__setattr__(schedule, name, value)

@@ -45,6 +45,10 @@ def flags(*names):
 
 STEPS = {"begin_step": 1, "end_step": 10}
 POLYNOMIAL = {"final_sparsity": 0.8, **STEPS}
+ROUNDS = {"final_sparsity": 0.8, "rounds": 2}
+N_OF_M = {"pattern": "2:4"}
+TFMOT = {"compat": "tfmot"}
+RIGL = {"regrow": "rigl", "data": (np.ones((2, 3)), np.ones((2, 1)))}
 
 BAD_ARGUMENTS = {
     "OverfitMonitor": {
@@ -127,6 +131,72 @@ BAD_ARGUMENTS = {
         "mode": bad("mx", text="Did you mean 'max'", source=LOSSES),
         "rule": bad("gll", text="Did you mean 'gl'", source=LOSSES),
     },
+    "OneShotSparsity": {
+        "final_sparsity": bad(80, 1.0, -0.1, text="For 80 % pass 0.8."),
+        "step": bad(0, text="an integer >= 1", final_sparsity=0.5),
+    },
+    "CosineSparsity": {
+        "final_sparsity": bad(80, 1.0, text="For 80 % pass 0.8.", **STEPS),
+        "begin_step": bad(-1, text="an integer >= 0", final_sparsity=0.8, end_step=3),
+        "end_step": bad(
+            5, text="an integer > `begin_step`", final_sparsity=0.8, begin_step=5
+        ),
+        "initial_sparsity": bad(0.9, text="at most `final_sparsity`", **POLYNOMIAL),
+        "frequency": bad(0, text="an integer >= 1", **POLYNOMIAL),
+    },
+    "IterativeSparsity": {
+        "final_sparsity": bad(80, 1.0, text="For 80 % pass 0.8.", rounds=2),
+        "rounds": bad(0, text="an integer >= 1", final_sparsity=0.8),
+        "rewind_step": [
+            *bad(-1, text="an integer >= 0", **ROUNDS),
+            *bad(9, text="at most the 5 steps", steps_per_round=5, **ROUNDS),
+        ],
+        "rewind_optimizer": bad(True, text="False without `rewind_step`", **ROUNDS),
+        "steps_per_round": bad(0, text="an integer >= 1", **ROUNDS),
+    },
+    "PruneSchedule": {
+        "sparsity": [
+            *bad(80, 1.0, -0.1, text="For 80 % pass 0.8."),
+            *bad("0.8", text="a fraction in [0, 1), or a schedule", error=TypeError),
+            *bad(0.9, text="0.5, which pattern='2:4' fixes", pattern="2:4"),
+        ],
+        "allocation": [
+            *bad("globl", text="Did you mean 'global'", sparsity=0.5),
+            *bad({}, text="a dict that is not empty", sparsity=0.5),
+            *bad("erk", text="'uniform' with pattern='2:4'", sparsity=0.5, **N_OF_M),
+            *bad("global", text="'uniform' with `compat`", sparsity=0.5, **TFMOT),
+        ],
+        "scores": [
+            *bad("magnitud", text="Did you mean 'magnitude'", sparsity=0.5),
+            *bad("lamp", text="'magnitude' with `compat`", sparsity=0.5, **TFMOT),
+        ],
+        "pattern": [
+            *bad("unstructred", text="Did you mean 'unstructured'", sparsity=0.5),
+            *bad("4:2", "0:4", text="N of M weights stay", sparsity=0.5),
+            *bad(("block", 4), text="('block', (rows, columns))", sparsity=0.5),
+            *bad(("block", (0, 4)), text="an integer >= 1", sparsity=0.5),
+            *bad("row", text="'unstructured' or 'N:M'", sparsity=0.5, **TFMOT),
+            *bad("row", text="'unstructured' with `regrow`", sparsity=0.5, **RIGL),
+        ],
+        "layers": [
+            *bad(3, text="a pattern of a path", error=TypeError, sparsity=0.5),
+            *bad([], text="a list that is not empty", sparsity=0.5),
+        ],
+        "exclude": bad("", text="a pattern of a path", error=TypeError, sparsity=0.5),
+        "data": [
+            *bad(None, text="(x, y) for scores='snip'", sparsity=0.5, scores="snip"),
+            *bad(None, text="(x, y) for regrow='rigl'", sparsity=0.5, regrow="rigl"),
+            *bad(np.ones(3), text="(x, y) or", error=TypeError, sparsity=0.5),
+            *bad((np.ones(3), np.ones(2)), text="of the same length", sparsity=0.5),
+        ],
+        "regrow": [
+            *bad("rigle", text="Did you mean 'rigl'", sparsity=0.5),
+            *bad("rigl", text="None with `compat`", sparsity=0.5, **TFMOT),
+        ],
+        "compat": bad("tfmott", text="Did you mean 'tfmot'", sparsity=0.5),
+        "verbose": bad(-1, 3, text="an integer in [0, 2]", sparsity=0.5),
+    },
+    "sparsity_of": {"model": bad(3, text="a keras.Model", error=TypeError)},
     "monitoring.OverfitTrend": {
         "decay": bad(1.0, text="a number in [0, 1)"),
         "relative": bad(-0.1, text="a number >= 0"),
@@ -167,4 +237,8 @@ CALLBACKS = {
         restore_best_optimizer=True,
     ),
     "EarlyStopping-gl": lambda: kf.EarlyStopping(criterion="gl"),
+    "PruneSchedule": lambda: kf.PruneSchedule(0.5),
+    "PruneSchedule-rewinding": lambda: kf.PruneSchedule(
+        kf.IterativeSparsity(0.5, rounds=1, rewind_step=1, rewind_optimizer=True)
+    ),
 }

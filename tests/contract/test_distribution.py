@@ -39,18 +39,27 @@ def run(callbacks):
     return model, history.history
 
 plain = run([])[1]
-callbacks = {name: make() for name, make in CALLBACKS.items()}
+made = {name: make() for name, make in CALLBACKS.items()}
+changing = {name: made.pop(name) for name in list(made) if name.startswith("Prune")}
+callbacks = made
 model, history = run(list(callbacks.values()))
 for key, values in plain.items():
     np.testing.assert_array_equal(history[key], values, err_msg=key)
-replicas = [model.layers[0].kernel.value.values[i].numpy() for i in (0, 1)]
-np.testing.assert_array_equal(*replicas)
+def same_on_both(model):
+    replicas = [model.layers[0].kernel.value.values[i].numpy() for i in (0, 1)]
+    np.testing.assert_array_equal(*replicas)
+
+same_on_both(model)
+for callback in changing.values():
+    pruned, history = run([callback])
+    same_on_both(pruned)
+    assert kf.sparsity_of(pruned).sparsity == history["sparsity_target"][-1] == 0.5
 report = callbacks["OverfitMonitor"].report()
 wrong = model.predict(x, verbose=0) - y
 honest = report.curves.train[-1]
 np.testing.assert_allclose(honest, (wrong**2).mean(), rtol=1e-4)
 np.testing.assert_allclose(report.curves.constant, np.var(y), rtol=1e-4)
-print("ran", *callbacks)
+print("ran", *callbacks, *changing)
 """
 
 

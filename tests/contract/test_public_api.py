@@ -19,6 +19,15 @@ PUBLIC = {name: getattr(kf, name) for name in NAMES} | {
     if name not in NAMES
 }
 
+REPORTS = ("Diagnosis", "SparsityReport", "StoppingReport")
+# Handed to users, not made by them.
+MADE_BY_US = (
+    *REPORTS,
+    "monitoring.Remedy",
+    "pruning.ScoreContext",
+    "pruning.WeightSparsity",
+)
+
 
 def test_all_lists_exactly_what_is_exported():
     for module in (kf, *ROOMS):
@@ -60,7 +69,7 @@ def test_every_argument_is_documented_and_typed(name):
 def constructors():
     """Public names that users call with arguments of their own."""
     for name, value in PUBLIC.items():
-        made_by_us = name in ("Diagnosis", "StoppingReport", "monitoring.Remedy")
+        made_by_us = name in MADE_BY_US
         exception = inspect.isclass(value) and issubclass(value, Warning)
         if not made_by_us and not exception and inspect.signature(value).parameters:
             yield name
@@ -90,7 +99,7 @@ def test_a_value_outside_the_documented_range_is_named(name, argument, case):
 
 
 def test_reports_are_plain_objects():
-    for name in ("Diagnosis", "StoppingReport"):
+    for name in REPORTS:
         report = getattr(kf, name)
         assert dataclasses.is_dataclass(report)
         for method in ("render", "to_dict", "__repr__", "_repr_html_"):

@@ -1,0 +1,232 @@
+"""How many zeros each weight gets.
+
+Every rule answers with one mask a weight. In all of them the asked-for total is exact
+to within one unit (a weight; a block or a channel with those patterns).
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from keras_fitkit._core import arguments
+from keras_fitkit.pruning.masks import (
+    Array,
+    Mask,
+    count_zeros,
+    keep_largest,
+    split_count,
+)
+from keras_fitkit.pruning.patterns import Pattern, choose
+from keras_fitkit.pruning.targets import Target
+
+NAMES = ("uniform", "global", "erk", "lamp")
+
+Allocation: TypeAlias = str | Mapping[str, float]
+
+
+def masks(
+    allocation: Allocation,
+    pattern: Pattern,
+    targets: Sequence[Target],
+    scores: Any,
+    sparsity: float,
+    final: float,
+) -> list[Mask]:
+    """One mask for each target.
+
+    Args:
+        allocation: a name of `NAMES`, or sparsities by path pattern.
+        pattern: the shape of the zeros.
+        targets: the weights.
+        scores: a callable that gives the scores of target number i, lowest go first.
+            It is called once for each, so that one array is in memory at a time
+            (all of them with "global" and "lamp").
+        sparsity: the fraction of all weights that is zero now.
+        final: the fraction at the end, to scale the sparsities of a dict.
+    """
+    if allocation in ("global", "lamp"):
+        return _together(pattern, targets, scores, sparsity, lamp=allocation == "lamp")
+    sizes = [target.size // pattern.unit_size(target) for target in targets]
+    if allocation == "erk":
+        shapes = [target.shape for target in targets]
+        units = [pattern.unit_size(target) for target in targets]
+        zeros = _erk_zeros(shapes, units, sparsity)
+    else:
+        wanted = by_target(allocation, targets, sparsity, final)
+        zeros = [
+            count_zeros(size, share) for size, share in zip(sizes, wanted, strict=True)
+        ]
+    return [
+        choose(pattern, target, scores(index), count)
+        for index, (target, count) in enumerate(zip(targets, zeros, strict=True))
+    ]
+
+
+def by_target(
+    allocation: Allocation, targets: Sequence[Target], sparsity: float, final: float
+) -> list[float]:
+    """The sparsity of each target: a dict's own, in step with the others."""
+    if isinstance(allocation, str):
+        return [sparsity] * len(targets)
+    done = sparsity / final if final else 0.0
+    return [
+        sparsity if own is None else own * done
+        for own in (_own(allocation, target.path) for target in targets)
+    ]
+
+
+def _own(allocation: Mapping[str, float], path: str) -> float | None:
+    parts = path.split("/")
+    prefixes = ["/".join(parts[:end]) for end in range(1, len(parts) + 1)]
+    for pattern, value in allocation.items():
+        if any(fnmatch.fnmatchcase(prefix, pattern) for prefix in prefixes):
+            return value
+    return None
+
+
+def check(allocation: Any) -> Allocation:
+    """A name of `NAMES` or a dict of path patterns and fractions.
+
+    Raises:
+        ValueError, TypeError: it is neither.
+    """
+    if not isinstance(allocation, Mapping):
+        return arguments.choice("allocation", allocation, NAMES)
+    if not allocation:
+        allowed = "a name or a dict that is not empty"
+        raise ValueError(arguments.message("allocation", allowed, allocation))
+    for pattern, value in allocation.items():
+        if not isinstance(pattern, str):
+            allowed = "a dict from path patterns to sparsities"
+            raise TypeError(arguments.message("allocation", allowed, allocation))
+        arguments.number(
+            f"allocation[{pattern!r}]",
+            value,
+            low=0,
+            high=1,
+            include_high=False,
+            hint="For 80 % pass 0.8.",
+        )
+    return dict(allocation)
+
+
+def check_matches(allocation: Allocation, targets: Sequence[Target]) -> None:
+    """Every pattern of a dict must match a target.
+
+    Raises:
+        ValueError: names the pattern and near paths.
+    """
+    if isinstance(allocation, str):
+        return
+    paths = [target.path for target in targets]
+    for pattern in allocation:
+        if not any(_own({pattern: 0.0}, path) is not None for path in paths):
+            known = [*paths, *(path.rpartition("/")[0] for path in paths)]
+            hint = arguments.near(pattern, known) or f"There are: {', '.join(paths)}."
+            allowed = "a dict whose patterns match weights that are pruned"
+            raise ValueError(arguments.message("allocation", allowed, pattern, hint))
+
+
+def _together(
+    pattern: Pattern,
+    targets: Sequence[Target],
+    scores: Any,
+    sparsity: float,
+    *,
+    lamp: bool,
+) -> list[Mask]:
+    """All weights compete with each other."""
+    units = [pattern.units(target, scores(i)) for i, target in enumerate(targets)]
+    if lamp:
+        units = [lamp_scores(each) for each in units]
+    sizes = [pattern.unit_size(target) for target in targets]
+    total = sum(target.size for target in targets)
+    everything = np.concatenate(units)
+    zeros = count_zeros(total, sparsity)
+    if len(set(sizes)) == 1:
+        kept = keep_largest(everything, everything.size - round(zeros / sizes[0]))
+    else:
+        weights = np.repeat(sizes, [each.size for each in units])
+        kept = _keep_by_weight(everything, weights, zeros)
+    ends = np.cumsum([each.size for each in units])[:-1]
+    return [
+        pattern.mask(target, part)
+        for target, part in zip(targets, np.split(kept, ends), strict=True)
+    ]
+
+
+def _keep_by_weight(scores: Array, weights: Array, zeros: int) -> Mask:
+    """As `keep_largest` for units of several sizes: as near to `zeros` as can be."""
+    order = np.lexsort((-np.arange(scores.size), scores))  # of equal ones the last goes
+    gone = np.cumsum(weights[order])
+    count = int(np.searchsorted(gone, zeros, side="right"))
+    if count < len(gone) and gone[count] - zeros < zeros - (
+        gone[count - 1] if count else 0
+    ):
+        count += 1
+    kept = np.ones(scores.size, dtype=bool)
+    kept[order[:count]] = False
+    return kept
+
+
+def lamp_scores(scores: Array) -> Array:
+    """LAMP: each squared score over the sum of those that are not below it.
+
+    The largest of each weight gets 1, so that no layer loses all.
+
+    Args:
+        scores: shape (n,), magnitudes; infinite ones stay infinite.
+
+    Reference: Lee et al., "Layer-adaptive Sparsity for the Magnitude-based Pruning",
+    2021, arXiv:2010.07611, eq. 2.
+    """
+    squares = np.square(scores, dtype=np.float64)
+    finite = np.isfinite(squares)
+    order = np.argsort(squares, kind="stable")
+    ordered = np.where(finite, squares, 0.0)[order]
+    rest = np.cumsum(ordered[::-1])[::-1]
+    out = np.empty(scores.size)
+    out[order] = np.divide(ordered, rest, out=np.zeros(scores.size), where=rest > 0)
+    out[~finite] = np.inf
+    return out
+
+
+def erk_density(shapes: Sequence[tuple[int, ...]], density: float) -> list[float]:
+    """Erdos-Renyi kernel: density in proportion to sum / product of the axes.
+
+    Scaled so that the mean over all weights is `density`; a weight that would be more
+    than dense is dense, and the others share what is left.
+
+    Reference: Evci et al., "Rigging the Lottery", 2020, arXiv:1911.11134, section 3.
+    """
+    sizes = [math.prod(shape) for shape in shapes]
+    raw = [sum(shape) / math.prod(shape) for shape in shapes]
+    dense: set[int] = set()
+    while True:
+        open_ = [i for i in range(len(shapes)) if i not in dense]
+        budget = density * sum(sizes) - sum(sizes[i] for i in dense)
+        share = sum(raw[i] * sizes[i] for i in open_)
+        scale = budget / share if share else 0.0
+        full = {i for i in open_ if scale * raw[i] > 1.0}
+        if not full:
+            return [1.0 if i in dense else scale * raw[i] for i in range(len(shapes))]
+        dense |= full
+
+
+def _erk_zeros(
+    shapes: Sequence[tuple[int, ...]], units: Sequence[int], sparsity: float
+) -> list[int]:
+    """Units that go, by weight."""
+    density = erk_density(shapes, 1.0 - sparsity)
+    counts = [
+        math.prod(shape) // unit for shape, unit in zip(shapes, units, strict=True)
+    ]
+    shares = [count * (1.0 - each) for count, each in zip(counts, density, strict=True)]
+    if len(set(units)) == 1:
+        return split_count(count_zeros(sum(counts), sparsity), shares, counts)
+    return [round(share) for share in shares]

@@ -1,0 +1,153 @@
+"""Gradients of a model's loss on given data, on every backend, without a trace.
+
+The model is run in inference mode: no dropout, moving statistics of BatchNormalization.
+The penalties of weight regularizers are not part of the loss here. No weight, metric
+or random state is changed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_fitkit._core import arguments, random_state
+from keras_fitkit.pruning.masks import Array
+
+BATCH = 256
+LOSS_SCALE = 1024.0  # float16 gradients would vanish
+
+
+def check_data(data: Any) -> tuple[Any, Any, Any] | None:
+    """`(x, y)` or `(x, y, sample_weight)` of arrays of the same length, or None.
+
+    Raises:
+        ValueError, TypeError: anything else.
+    """
+    if data is None:
+        return None
+    allowed = "None, (x, y) or (x, y, sample_weight) of arrays"
+    if not isinstance(data, tuple) or len(data) not in (2, 3):
+        hint = "Take a sample of the training data as arrays."
+        raise TypeError(arguments.message("data", allowed, data, hint))
+    lengths = {_length(leaf) for leaf in keras.tree.flatten(data) if leaf is not None}
+    if len(lengths) != 1 or lengths == {0}:
+        allowed += " of the same length, not empty"
+        raise ValueError(
+            arguments.message("data", allowed, f"lengths {sorted(lengths)}")
+        )
+    return (*data, None) if len(data) == 2 else data
+
+
+def _length(leaf: Any) -> int:
+    shape = getattr(leaf, "shape", None)
+    if not shape:
+        allowed = "None, (x, y) or (x, y, sample_weight) of arrays"
+        raise TypeError(arguments.message("data", allowed, leaf))
+    return int(shape[0])
+
+
+def rows(data: tuple[Any, Any, Any]) -> int:
+    """Number of rows of checked data."""
+    return _length(next(leaf for leaf in keras.tree.flatten(data) if leaf is not None))
+
+
+def take(data: tuple[Any, Any, Any], picked: Any) -> tuple[Any, Any, Any]:
+    """The rows at `picked`."""
+    x, y, weight = (
+        None
+        if part is None
+        else keras.tree.map_structure(lambda leaf: _rows_of(leaf, picked), part)
+        for part in data
+    )
+    return x, y, weight
+
+
+def _rows_of(leaf: Any, picked: Any) -> Any:
+    return np.asarray(keras.ops.convert_to_numpy(leaf))[picked]
+
+
+def loss_gradients(
+    model: Any, variables: Sequence[Any], data: tuple[Any, Any, Any]
+) -> list[Array]:
+    """Gradient of the mean loss with respect to each variable, as float32 arrays.
+
+    Args:
+        model: a compiled model.
+        variables: variables of the model, trainable or not.
+        data: checked by `check_data`; taken in batches of `BATCH` rows.
+    """
+    total = [np.zeros(tuple(variable.shape), np.float32) for variable in variables]
+    count = rows(data)
+    of_batch = {
+        "tensorflow": _tensorflow,
+        "jax": _jax,
+        "torch": _torch,
+    }[keras.backend.backend()]
+    with random_state.model_preserved(model):
+        for start in range(0, count, BATCH):
+            batch = take(data, slice(start, min(start + BATCH, count)))
+            share = rows(batch) / count
+            for sum_, part in zip(
+                total, of_batch(model, variables, batch), strict=True
+            ):
+                sum_ += np.asarray(part, np.float32) * (share / LOSS_SCALE)
+    return total
+
+
+def _loss(model: Any, batch: tuple[Any, Any, Any]) -> Any:
+    x, y, weight = batch
+    outputs = model(x, training=False)
+    loss = model.compute_loss(
+        x=x, y=y, y_pred=outputs, sample_weight=weight, training=False
+    )
+    for penalty in model.losses:
+        loss = loss - keras.ops.cast(penalty, loss.dtype)
+    return loss * LOSS_SCALE
+
+
+def _tensorflow(model: Any, variables: Sequence[Any], batch: Any) -> list[Any]:
+    tf = importlib.import_module("tensorflow")
+    values = [variable.value for variable in variables]
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        for value in values:
+            tape.watch(value)
+        loss = _loss(model, batch)
+    found = tape.gradient(loss, values, unconnected_gradients="zero")
+    return [keras.ops.convert_to_numpy(tf.convert_to_tensor(each)) for each in found]
+
+
+def _torch(model: Any, variables: Sequence[Any], batch: Any) -> list[Any]:
+    torch = importlib.import_module("torch")
+    values = [variable.value for variable in variables]
+    before = [value.requires_grad for value in values]
+    try:
+        for value in values:
+            value.requires_grad_(True)
+        with torch.enable_grad():
+            loss = _loss(model, batch)
+            found = torch.autograd.grad(loss, values, allow_unused=True)
+    finally:
+        for value, flag in zip(values, before, strict=True):
+            value.requires_grad_(flag)
+    return [
+        np.zeros(tuple(variable.shape), np.float32)
+        if each is None
+        else keras.ops.convert_to_numpy(each.detach())
+        for variable, each in zip(variables, found, strict=True)
+    ]
+
+
+def _jax(model: Any, variables: Sequence[Any], batch: Any) -> list[Any]:
+    jax = importlib.import_module("jax")
+
+    def loss(values: list[Any]) -> Any:
+        mapping = list(zip(variables, values, strict=True))
+        with keras.StatelessScope(state_mapping=mapping):
+            return _loss(model, batch)
+
+    values = [variable.value for variable in variables]
+    return [np.asarray(each) for each in jax.grad(loss)(values)]

@@ -1,0 +1,383 @@
+"""PruneSchedule: sparsity as an ordinary callback."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from keras_fitkit._core import _private, arguments
+from keras_fitkit._core.callback import StepCounter
+from keras_fitkit._core.console import say
+from keras_fitkit._core.metric_names import SPARSITY_TOLERANCE
+from keras_fitkit._core.schedules import SparsitySchedule
+from keras_fitkit.pruning import (
+    _prune_arguments,
+    allocation,
+    attachment,
+    rewinding,
+    schedules,
+    targets,
+    tfmot_masks,
+)
+from keras_fitkit.pruning.mask_rule import Moment
+
+
+class PruneSchedule(StepCounter):
+    """Sets a growing part of the weights to zero while `fit` runs, and keeps it there.
+
+    No layer is wrapped and no model is copied: what is trained, saved and exported is
+    the plain Keras model. The masks are applied within the compiled train step, right
+    after each update of the weights, so that pruned weights are exactly zero after
+    every batch, in a checkpoint taken in mid-training too. After the fit the optimizer
+    and the constraints are as they were; only the zeros stay. (While the fit runs, and
+    after one that raised, the optimizer holds one boolean variable a pruned weight; a
+    model saved then loads, but Keras skips the optimizer's slots with a warning.)
+
+    At an update before step t (steps count from 1) the lowest scores go until the
+    fraction of zeros is that of the schedule. Counts are exact to within one weight;
+    of equal scores those of the highest index go. Between updates nothing changes.
+
+    `logs["sparsity"]` is below `logs["sparsity_target"]` until the last update; in
+    that time `kf.EarlyStopping` counts no epoch and takes none as the best one, in
+    any order of the callbacks, and `kf.OverfitMonitor` judges none. Keras's own
+    `EarlyStopping` and `ModelCheckpoint(save_best_only=True)` know nothing of it: they
+    may stop in the ramp, or keep dense weights as the best.
+
+    Args:
+        sparsity: fraction of zeros at the end, in [0, 1): rises from 0 along a cubic
+            polynomial to the end of 75 % of this fit's steps (of its epochs, if Keras
+            does not know the steps). Or a schedule: `PolynomialSparsity`,
+            `ConstantSparsity`, `CosineSparsity`, `OneShotSparsity`,
+            `IterativeSparsity`, one of `tfmot.sparsity.keras`, or any callable
+            `(step) -> fraction`, which is asked about 100 times in the fit.
+        allocation: how the zeros are shared out. "uniform": the same fraction in every
+            weight; "global": all weights compete; "lamp": they compete by their LAMP
+            scores, which keep layers from dying; "erk": large weights give more; a
+            dict from path patterns to final fractions, the others uniform. Defaults to
+            "uniform".
+        scores: "magnitude" |w|; "taylor" (w g)^2 and "snip" |w g|, with the gradient g
+            on `data`; "lamp"; "random"; or a callable
+            `(weight, context: ScoreContext) -> array`. Defaults to "magnitude".
+        pattern: "unstructured"; "2:4", "4:8" ... (at most N nonzero in M along the
+            input channels; it fixes the final sparsity); ("block", (4, 4)) of input
+            and output channels; "row" (an input channel); "column" (an output
+            channel). Defaults to "unstructured".
+        layers: what to prune: patterns (as in a shell) of layer or weight paths, or
+            layers. None: kernels of Dense, EinsumDense, convolutions, both of
+            separable ones, both of recurrent layers, those of attention, at any depth,
+            where they can train. Defaults to None.
+        exclude: what to leave out, given in the same way. Defaults to None.
+        data: `(x, y)` or `(x, y, sample_weight)` arrays for scores and regrowth that
+            need gradients. All rows are used at each update. Defaults to None.
+        regrow: None, or "rigl": at each update a fraction of the connections, falling
+            from 0.3 along a cosine, is exchanged for those with the largest gradients.
+            Defaults to None.
+        compat: None, or "tfmot": masks as tfmot computes them, bit for bit: its
+            rounding, all ties kept, one dense step before each mask. Defaults to None.
+        verbose: 0 silent; 1 says at the start what is pruned and what is not, and at
+            the end what was reached; 2 says each update too. Defaults to 0.
+
+    Logs:
+        `sparsity`: fraction of zeros among the pruned weights. `sparsity_target`: what
+        it will be at the end.
+
+    Raises:
+        ValueError, TypeError: an argument outside its range, by name. When the fit
+            begins: a pattern of layers that matches nothing, a pattern that does not
+            divide a kernel, two PruneSchedules on one weight, nothing to prune, a
+            quantized kernel. At an update: NaN in a weight.
+
+    Example:
+        >>> import keras, numpy as np, keras_fitkit as kf
+        >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(10)])
+        >>> model.compile("adam", "mse")
+        >>> prune = kf.PruneSchedule(0.9)
+        >>> x = np.random.default_rng(0).normal(size=(64, 8))
+        >>> history = model.fit(
+        ...     x, x @ np.ones((8, 10)), epochs=4, verbose=0, callbacks=[prune]
+        ... )
+        >>> history.history["sparsity_target"][-1], kf.sparsity_of(model).sparsity
+        (0.9, 0.9)
+
+    References:
+        Zhu and Gupta, "To prune, or not to prune", 2017, arXiv:1710.01878 (the
+        schedule); keras#23082, model-optimization#1119 (the wish).
+    """
+
+    _state_attributes: ClassVar[tuple[str, ...]] = (
+        "masks_",  # first: it may refuse a state, and nothing is changed then
+        "length_",
+        "by_epoch_",
+        "epochs_",
+        "handled_",
+        "asked_",
+        "rewind_",
+    )
+
+    def __init__(
+        self,
+        sparsity: Any,
+        *,
+        allocation: Any = "uniform",
+        scores: Any = "magnitude",
+        pattern: Any = "unstructured",
+        layers: Any = None,
+        exclude: Any = None,
+        data: Any = None,
+        regrow: Any = None,
+        compat: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__()
+        self.sparsity = schedules.check(sparsity)
+        self.layers = targets.check_selection("layers", layers)
+        self.exclude = targets.check_selection("exclude", exclude)
+        self.verbose = arguments.integer("verbose", verbose, low=0, high=2)
+        self._rule = _prune_arguments.rule(
+            self.sparsity, allocation, scores, pattern, regrow, data, compat
+        )
+        self.allocation, self.scores, self.pattern = allocation, scores, pattern
+        self.data, self.regrow, self.compat = data, regrow, compat
+        self._holds = False
+        self._attached: list[attachment.Attachment] = []
+        self._reset()
+
+    @classmethod
+    def hold(
+        cls, *, layers: Any = None, exclude: Any = None, verbose: int = 0
+    ) -> PruneSchedule:
+        """A callback that keeps today's zeros at zero, for training a pruned model on.
+
+        Args:
+            layers: as for `PruneSchedule`. Weights without a zero are left alone.
+            exclude: as for `PruneSchedule`.
+            verbose: as for `PruneSchedule`.
+
+        Returns:
+            A `PruneSchedule` that makes no new zeros.
+        """
+        held = cls(0.0, layers=layers, exclude=exclude, verbose=verbose)
+        held._holds = True
+        return held
+
+    def _reset(self) -> None:
+        self._masks: dict[str, Any] = {}
+        self._plan: SparsitySchedule | None = None
+        self._open = False
+        self.length_: int | None = None  # steps (or epochs) of the fit
+        self.by_epoch_ = False
+        self.epochs_ = 0  # begun in this fit
+        self.handled_ = 0  # the last step whose update is done
+        self.asked_: float | None = None  # the sparsity of the last update
+        self.rewind_: dict[str, Any] | None = None
+
+    @property
+    def masks_(self) -> dict[str, Any]:
+        """The masks by path of the weight: True where it stays."""
+        if self._attached:
+            return {each.target.path: each.mask for each in self._attached}
+        return self._masks
+
+    @masks_.setter
+    def masks_(self, masks: Mapping[str, Any]) -> None:
+        # In the order of the model: a copy of it has other names for its layers.
+        shapes = [each.target.shape for each in self._attached]
+        given = [np.shape(mask) for mask in masks.values()]
+        if self._attached and shapes != given:
+            allowed = f"the state of a fit that prunes weights of shapes {shapes}"
+            raise ValueError(arguments.message("state", allowed, given))
+        self._masks = {path: np.asarray(mask, bool) for path, mask in masks.items()}
+        for each, mask in zip(self._attached, self._masks.values(), strict=False):
+            each.set(mask, apply=False)
+
+    @property
+    def sparsity_(self) -> float:
+        """The fraction of zeros among the pruned weights now."""
+        masks = self.masks_.values()
+        size = sum(mask.size for mask in masks)
+        zeros = sum(mask.size - int(np.count_nonzero(mask)) for mask in masks)
+        return zeros / size if size else 0.0
+
+    @property
+    def sparsity_target_(self) -> float:
+        """The fraction there will be at the end; exactly that reached, once it is."""
+        final = self._final()
+        if self._holds:
+            return self.sparsity_
+        # Counts are whole: what was asked for may lie a part of a weight away.
+        return min(final, self.sparsity_) if self._reached(final) else final
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Finds the weights and puts the masks into the train step."""
+        super().on_train_begin(logs)
+        model = self.model
+        self._release()
+        self._reset()
+        found, skipped = _prune_arguments.find(self, model)
+        peers = _private.running_fit(model)
+        _prune_arguments.check_alone(
+            self, found, () if peers is None else peers.callbacks
+        )
+        for target in found:
+            self._rule.pattern.check(target)
+            attachment.release_stale(target.variable, model)
+        allocation.check_matches(self._rule.allocation, found)
+        if self._holds:
+            found = [target for target in found if _prune_arguments.has_zeros(target)]
+            if not found:
+                warnings.warn(
+                    _prune_arguments.NOTHING_TO_HOLD, UserWarning, stacklevel=2
+                )
+        if not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        self._attached = [attachment.Attachment(each, model, self) for each in found]
+        if self._holds:
+            for each in self._attached:
+                each.set(each.weight() != 0, apply=False)
+        # A train step that was compiled before knows nothing of the constraints.
+        model.make_train_function(force=True)
+        if self.verbose:
+            say(_prune_arguments.opening(self, found, skipped))
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Lays out the schedule over the fit, once its length is known."""
+        super().on_epoch_begin(epoch, logs)
+        self.epochs_ += 1
+        if self.epochs_ == 1 and self.length_ is None:
+            self._measure(epoch)
+        self._plan = self._plan or self._resolve()
+        if self.by_epoch_ and not self._holds:
+            self._update_if_due(self.epochs_)
+
+    def on_train_batch_begin(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Updates the masks where the schedule says so."""
+        super().on_train_batch_begin(batch, logs)
+        if self._holds:
+            return
+        if rewinding.due(self.sparsity, self.step_, self.rewind_):
+            self.rewind_ = rewinding.snapshot(
+                self.model,
+                self._mask_variables(),
+                optimizer=self.sparsity.rewind_optimizer,
+            )
+        if not self.by_epoch_:
+            self._update_if_due(self.step_ + 1)
+        if self._rule.tfmot:
+            self._let_move(self.step_ + 2)
+
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Closes the masks before weights are validated (`compat="tfmot"`)."""
+        super().on_test_begin(logs)
+        self._close()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Writes `sparsity` and `sparsity_target` into `logs`."""
+        super().on_epoch_end(epoch, logs)
+        self._close()
+        if logs is not None:
+            logs["sparsity"] = self.sparsity_
+            logs["sparsity_target"] = self.sparsity_target_
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Takes the masks out of the train step; the zeros stay."""
+        super().on_train_end(logs)
+        model = self.model  # on JAX this brings the weights back
+        if self._plan is not None and not (self.by_epoch_ or self._holds):
+            self._update_if_due(self.step_)  # one due within the last execution
+        for each in self._attached:
+            each.settle()
+        reached, target = self.sparsity_, self.sparsity_target_
+        self._release()
+        model.make_train_function(force=True)
+        if reached < target - SPARSITY_TOLERANCE:
+            text = _prune_arguments.below_target(reached, target)
+            warnings.warn(text, UserWarning, stacklevel=2)
+        elif self.verbose:
+            say(f"PruneSchedule: {reached:.2%} of the pruned weights are zero.")
+
+    def _measure(self, epoch: int) -> None:
+        """Finds how long the fit is: in steps, or where they are unknown in epochs."""
+        params = self.params or {}
+        steps, epochs = params.get("steps"), params.get("epochs")
+        left = None if epochs is None else int(epochs) - epoch
+        if steps is not None and left is not None:
+            self.length_ = int(steps) * left
+        elif schedules.needs_length(self.sparsity) and not self._holds:
+            if left is None:
+                raise ValueError(_prune_arguments.no_length(self.sparsity))
+            self.by_epoch_, self.length_ = True, left
+            say(_prune_arguments.BY_EPOCH)
+
+    def _resolve(self) -> SparsitySchedule:
+        if self._rule.once:
+            return schedules.OneShotSparsity(float(self._rule.pattern.sparsity or 0.0))
+        exact = self._rule.tfmot
+        return schedules.resolve(self.sparsity, self.length_, exact=exact)
+
+    def _final(self) -> float:
+        if self._holds:
+            return self.sparsity_
+        if self._plan is None:
+            return schedules.named_final(self.sparsity) or 0.0
+        return schedules.final_of(self._plan, self.length_)
+
+    def _reached(self, final: float) -> bool:
+        # tfmot's schedules give float32: the nearest to 0.7 is 1.2e-8 below it.
+        return self.asked_ is not None and self.asked_ >= final - 1e-7
+
+    def _mask_variables(self) -> list[Any]:
+        return [each.link.mask for each in self._attached]
+
+    def _update_if_due(self, step: int) -> None:
+        """Does the last update due up to `step` (an execution may skip some)."""
+        plan = self._plan
+        if plan is None:
+            return
+        due = [s for s in range(self.handled_ + 1, step + 1) if plan.should_update(s)]
+        self.handled_ = max(self.handled_, step)
+        if due:
+            self._update(plan, due[-1])
+
+    def _update(self, plan: SparsitySchedule, step: int) -> None:
+        model = self.model  # on JAX this brings the weights back
+        exact = self._rule.tfmot
+        asked = tfmot_masks.sparsity(plan, step) if exact else plan(step)
+        end = _prune_arguments.regrowth_end(plan, self.length_)
+        moment = Moment(step, asked, self._final(), end)
+        found = self._rule.masks(model, self._attached, moment)
+        for each, mask in zip(self._attached, found, strict=True):
+            each.set(mask)
+        self.asked_, self._open = asked, False
+        if rewinding.wanted(self.sparsity, self.rewind_):
+            rewinding.rewind(model, self.rewind_, self._mask_variables())
+            for each in self._attached:
+                each.apply()
+        if self.verbose > 1:
+            unit = "epoch" if self.by_epoch_ else "step"
+            say(f"PruneSchedule: {unit} {step}: sparsity {self.sparsity_:.2%}")
+
+    def _let_move(self, step: int) -> None:
+        """Opens the masks for one step if `step`, the next, brings an update."""
+        plan = self._plan
+        if plan is not None and plan.should_update(step):
+            for each in self._attached:
+                each.open()
+            self._open = True
+
+    def _close(self) -> None:
+        if self._open:
+            _ = self.model
+            for each in self._attached:
+                each.set(each.mask)
+            self._open = False
+
+    def _release(self) -> None:
+        self._masks = dict(self.masks_)
+        for each in self._attached:
+            each.release()
+        self._attached = []
