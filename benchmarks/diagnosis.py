@@ -5,9 +5,9 @@
 Four parts: `synthetic` scores alarms on labelled curves beside rival rules, `descent`
 asks the same of double descent and grokking, `real` of Keras runs on scikit-learn
 data, and `states` tables every state of `diagnose`. Rules were tuned on seeds 0, 1 and
-20 (after reports on 11 and 12) and on the real runs of seeds 0 to 5; the default, 13, and the
-real runs of seeds 6 to 8 are for reporting. The real runs are trained once and kept in
-the cache, run by run: an interrupted benchmark goes on where it was.
+20 (after reports on 11 and 12) and on the real runs of seeds 0 to 5; the default, 13,
+and the real runs of seeds 6 to 8 are for reporting. The real runs are trained once and
+kept in the cache, run by run: an interrupted benchmark goes on where it was.
 """
 
 from __future__ import annotations

@@ -118,6 +118,24 @@ def running_fit(model: Any) -> RunningFit | None:
     return None
 
 
+def running_callbacks() -> list[Any]:
+    """All callbacks of the fits that are running, a fit within a fit included.
+
+    Private: as `running_fit`, the local variables of `Model.fit`. A callback cannot ask
+    whether another one is still at work (keras#2813).
+    """
+    found: list[Any] = []
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        callbacks = frame.f_locals.get("callbacks")
+        if frame.f_code.co_name == "fit" and isinstance(
+            callbacks, keras.callbacks.CallbackList
+        ):
+            found += callbacks.callbacks
+        frame = frame.f_back
+    return found
+
+
 def _validation_weighted(names: dict[str, Any]) -> bool | None:
     given = names.get("validation_data")
     if not isinstance(given, tuple):

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_fitkit._core import _private
+from keras_fitkit._core import _private, arrays
 
 
 @contextlib.contextmanager
@@ -24,7 +24,7 @@ def model_preserved(model: Any) -> Iterator[None]:
     """
     torch = sys.modules.get("torch") if keras.backend.backend() == "torch" else None
     state = torch.get_rng_state() if torch is not None else None
-    seeds = [(seed, keras.ops.convert_to_numpy(seed)) for seed in _seeds(model)]
+    seeds = [(seed, arrays.to_numpy(seed)) for seed in _seeds(model)]
     try:
         yield
     finally:
@@ -49,7 +49,7 @@ def preserved(model: Any = None, *owners: object) -> Iterator[None]:
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
     torch = sys.modules.get("torch")
     torch_state = torch.get_rng_state() if torch is not None else None
-    seeds = [(seed, keras.ops.convert_to_numpy(seed)) for seed in _seeds(model)]
+    seeds = [(seed, arrays.to_numpy(seed)) for seed in _seeds(model)]
     held = [pair for owner in owners for pair in _held(owner)]
     try:
         yield
@@ -86,7 +86,7 @@ def _held(owner: object) -> list[tuple[Any, Any]]:
         elif isinstance(value, random.Random):
             found.append((value.setstate, value.getstate()))
         elif isinstance(value, keras.random.SeedGenerator):
-            state = keras.ops.convert_to_numpy(value.state)
+            state = arrays.to_numpy(value.state)
             found.append((value.state.assign, state))
         elif type(value).__module__.startswith("torch") and hasattr(value, "get_state"):
             found.append((value.set_state, value.get_state()))

@@ -16,7 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_fitkit._core import _private, files
+from keras_fitkit._core import _private, arrays, files
 
 SUFFIX = ".weights.h5"
 
@@ -136,7 +136,7 @@ def _load(model: Any, path: Path | None, optimizer: bool) -> None:
 
 def _optimizer_arrays(model: Any) -> list[np.ndarray[Any, Any]]:
     variables = model.optimizer.variables
-    return [np.asarray(keras.ops.convert_to_numpy(variable)) for variable in variables]
+    return [arrays.to_numpy(variable) for variable in variables]
 
 
 def _warn_not_written(path: Path, error: Exception, memory: bool) -> None:

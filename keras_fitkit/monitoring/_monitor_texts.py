@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
+from keras_fitkit._core import arguments
 from keras_fitkit.monitoring.curves import Curves
+from keras_fitkit.monitoring.evidence import best_index
+from keras_fitkit.monitoring.rules import name_of
 
+_ACTIONS = ("warn", "stop")
 NO_VALIDATION = (
     "OverfitMonitor cannot judge a fit without validation data: its verdict will be "
     "'unknown'. Pass validation_data or validation_split to fit."
@@ -19,12 +21,23 @@ MOVED_ORDER = (
 )
 
 
-def fell_back(why: str) -> str:
+def check_action(action: Any) -> Any:
+    """The `action` argument."""
+    if callable(action) or (isinstance(action, str) and action in _ACTIONS):
+        return action
+    kind: type[Exception] = TypeError
+    hint = ""
+    if isinstance(action, str):
+        kind, hint = ValueError, arguments.near(action, _ACTIONS)
+    allowed = "'warn', 'stop', or a callable that gets the Diagnosis"
+    raise kind(arguments.message("action", allowed, action, hint))
+
+
+def fell_back(why: str, instead: str) -> str:
     """Why the training data is not measured, and what to do about it."""
     return (
         f"OverfitMonitor cannot measure the training data: {why}. It uses Keras's "
-        "running mean, moved by half an epoch. Pass train_data=(x_train, y_train) "
-        "for honest numbers, or train_data=None to accept this."
+        f"running mean, moved by half an epoch. {instead}"
     )
 
 
@@ -41,13 +54,22 @@ def flagged(epoch: int, curves: Curves, rule: Any, *, stops: bool) -> str:
     """That the model overfits, since when, by which rule."""
     judged = curves.usable
     values, epochs = curves.validation[judged], curves.epochs[judged]
-    best = int(np.argmin(values) if curves.mode == "min" else np.argmax(values))
-    name = rule if isinstance(rule, str) else "the given"
+    best = best_index(curves.oriented(curves.validation))
     ending = " Training stops." if stops else ""
     return (
-        f"Epoch {epoch + 1}: {curves.monitor} overfits (rule {name}): validation is "
-        f"{values[-1]:.4g}, its best was {values[best]:.4g} in epoch "
-        f"{epochs[best] + 1}.{ending} See report() for what to do."
+        f"Epoch {epoch + 1}: {curves.monitor} overfits (rule {name_of(rule)}): "
+        f"validation is {values[-1]:.4g}, its best (smoothed) was "
+        f"{values[best]:.4g} in epoch {epochs[best] + 1}.{ending} See report() for "
+        "what to do."
+    )
+
+
+def twice(monitor: str) -> str:
+    """That two monitors of a fit would write the same columns."""
+    return (
+        "`monitor` must be another one in each OverfitMonitor of a fit. Received: "
+        f"monitor={monitor!r} twice. Both would write train_{monitor} and "
+        f"gap_{monitor}; leave one out."
     )
 
 

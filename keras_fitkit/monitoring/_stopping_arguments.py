@@ -13,6 +13,7 @@ from keras_fitkit.monitoring._stopping_run import RunSettings, StoppingRun
 from keras_fitkit.monitoring.rules import Rule
 
 WEIGHTS_SUFFIX = ".weights.h5"
+CRITERIA = ("patience", "gl", "pq", "up")
 
 
 def monitor_names(monitor: Any) -> tuple[str, ...]:
@@ -31,12 +32,12 @@ def monitor_names(monitor: Any) -> tuple[str, ...]:
 def stopping_criterion(criterion: Any, patience: int) -> tuple[str, Rule | None]:
     """The name of the criterion and its rule; None for "patience"."""
     if isinstance(criterion, str):
-        arguments.choice("criterion", criterion, ("patience", "gl", "pq", "up"))
+        arguments.choice("criterion", criterion, CRITERIA)
         if criterion == "patience":
             return criterion, None
         name, rule = criterion, rules.stopping_rule(criterion)
     else:
-        rule = arguments.function("criterion", criterion, "(train, validation) -> bool")
+        rule = rules.function("criterion", criterion, CRITERIA)
         name = getattr(rule, "__name__", type(rule).__name__)
     if patience:
         hint = f"criterion={name!r} decides by itself; patience belongs to 'patience'."
@@ -110,11 +111,18 @@ def check_plain(stopper: Any) -> None:
         raise ValueError(
             arguments.message("restore_best_optimizer", allowed, True, hint)
         )
-    if isinstance(stopper.start_when, str):
-        arguments.choice("start_when", stopper.start_when, ("auto",))
-    elif stopper.start_when is not None:
-        arguments.function("start_when", stopper.start_when, "(logs) -> bool")
+    _check_start(stopper.start_when)
     arguments.choice("combine", stopper.combine, ("all", "any"))
+
+
+def _check_start(given: Any) -> None:
+    text = isinstance(given, str)
+    if given == "auto" if text else given is None or callable(given):
+        return
+    allowed = "one of 'auto', None, or a callable (logs) -> bool"
+    hint = arguments.near(given, ("auto",)) if text else ""
+    kind = ValueError if text else TypeError
+    raise kind(arguments.message("start_when", allowed, given, hint))
 
 
 def weights_path(given: Any) -> Path | None:

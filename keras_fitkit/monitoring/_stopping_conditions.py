@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_fitkit._core import arguments
-from keras_fitkit.monitoring.rules import Rule
+from keras_fitkit.monitoring.rules import Rule, name_of
 
 
 class Reason(NamedTuple):
@@ -198,6 +198,11 @@ def verdict(
     return None
 
 
+def epochs(count: int) -> str:
+    """A number of epochs in words."""
+    return f"{count} epoch" if count == 1 else f"{count} epochs"
+
+
 def _joined(texts: Iterable[str]) -> str:
     return "; ".join(texts) + "."
 
@@ -230,7 +235,8 @@ def _reached_text(watch: MetricWatch) -> str:
 
 def _flagged_text(watch: MetricWatch) -> str:
     if watch.rule is not None:
-        return f"{_value_text(watch)} flagged by {watch.rule!r}; {_best_text(watch)}"
+        flagged = f"flagged by {name_of(watch.rule)}"
+        return f"{_value_text(watch)} {flagged}; {_best_text(watch)}"
     state, settings = watch.progress, watch.settings
     margin = f" by more than {settings.min_delta:g}" if settings.min_delta else ""
     margin += " of its best" if margin and settings.relative else ""
@@ -239,6 +245,6 @@ def _flagged_text(watch: MetricWatch) -> str:
     else:
         what = f"did not improve{margin}"
     return (
-        f"`{settings.name}` {what} for {state.wait} epochs "
+        f"`{settings.name}` {what} for {epochs(state.wait)} "
         f"(patience={watch.patience}); {_best_text(watch)}"
     )

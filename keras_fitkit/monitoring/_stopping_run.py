@@ -18,6 +18,7 @@ from keras_fitkit.monitoring._stopping_conditions import (
     MetricWatch,
     Progress,
     Reason,
+    epochs,
     verdict,
 )
 
@@ -165,7 +166,7 @@ class StoppingRun:
         state, notes = self.state, []
         if state.non_finite_epochs:
             count, first = len(state.non_finite_epochs), state.non_finite_epochs[0] + 1
-            notes.append(f"Not finite in {count} epochs, first in epoch {first}.")
+            notes.append(f"Not finite in {epochs(count)}, first in epoch {first}.")
         waits = not state.started and any(watch.progress.seen for watch in self.watches)
         if waits and self.settings.start_when == "auto":
             notes.append("No epoch counts while `sparsity` is below `sparsity_target`.")

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_fitkit._core import metric_names, random_state
+from keras_fitkit._core import arrays, metric_names, random_state
 from keras_fitkit.monitoring import honest
 from keras_fitkit.monitoring.train_sample import TrainSample
 
@@ -91,9 +91,7 @@ def _metric_value(model: Any, arguments_: tuple[Any, ...], monitor: str) -> floa
 
 
 def _state(metric: Any) -> list[bytes]:
-    return [
-        keras.ops.convert_to_numpy(variable).tobytes() for variable in metric.variables
-    ]
+    return [arrays.to_numpy(variable).tobytes() for variable in metric.variables]
 
 
 def _constant_for(target: Any, shape: Sequence[int], kind: str) -> Any:

@@ -44,6 +44,9 @@ class Curves:
         start: index from which the verdict looks; later than 0 when another callback
             was changing the model on purpose until then.
         bad_weights: (epoch, names) of the first NaN or infinite weights, or None.
+        rows: how many rows each side was measured on, None where that is not known.
+        optimizer: (class name, learning rate) at the end, None where not known.
+        live: whether this is a fit that is watched, not one read from its history.
         notes: remarks for the report.
     """
 
@@ -59,6 +62,9 @@ class Curves:
     constant_note: str = ""
     start: int = 0
     bad_weights: tuple[int, tuple[str, ...]] | None = None
+    rows: tuple[int | None, int | None] = (None, None)
+    optimizer: tuple[str, float] | None = None
+    live: bool = False
     notes: tuple[str, ...] = ()
 
     @property
@@ -80,6 +86,14 @@ class Curves:
         finite = both[np.isfinite(both)]
         inside = (finite >= -_ROUNDING) & (finite <= 1.0 + _ROUNDING)
         return self.mode == "max" and bool(inside.all())
+
+    def worse_than_best(self, share: str) -> str:
+        """Words for validation being worse than its best by a `share` of it."""
+        if self.mode == "min":
+            return f"validation is {share} above its best"
+        if self.bounded:
+            return f"validation's error (1 - score) is {share} above its best"
+        return f"validation is {share} below its best"
 
     def oriented(self, values: Array) -> Array:
         """`values` of the usable epochs with lower as better.

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_fitkit.monitoring import rules, states
-from keras_fitkit.monitoring.advice import Remedy, advice_for
+from keras_fitkit.monitoring.advice import Facts, Remedy, advice_for
 from keras_fitkit.monitoring.curves import Curves, Mode
 from keras_fitkit.monitoring.rules import Rule
-from keras_fitkit.monitoring.states import Severity, State
+from keras_fitkit.monitoring.verdict import Severity, State
 
 if TYPE_CHECKING:
     import os
@@ -42,6 +42,8 @@ _LABELS = {
     "validation_improvement_last_third": "validation improved in the last third",
     "constant_predictor": "best constant predictor",
     "skill": "error removed beyond the constant predictor",
+    "train_rows": "rows of training that were measured",
+    "validation_rows": "rows of validation",
 }
 _SHARES = frozenset(
     "validation_rise train_improvement_last_third skill "
@@ -63,8 +65,17 @@ class Diagnosis:
         severity: "none", "mild", "moderate" or "severe". For overfitting: validation
             less than 10 %, less than 30 %, or more above its best; of a score within
             [0, 1] these are shares of the error, 1 - score.
-        evidence: the numbers behind the state by name; a number that could not be had
-            is None.
+        summary: the verdict in one sentence (a property).
+        evidence: the numbers behind the state by name; one that could not be had is
+            None. `epochs` (that were judged), `train_last`, `validation_last`,
+            `validation_best` and `best_epoch` (of the smoothed curve),
+            `validation_rise` (above that best, as a fraction), `validation_noise` (1
+            sd), `gap_first`, `gap_last`, `gap_trend_z` (Mann-Kendall, last 15 epochs),
+            `train_improvement_last_third`, `validation_improvement_last_third`
+            (fractions), `constant_predictor`, `skill` (error removed beyond it),
+            `train_rows`, `validation_rows`; where they apply `reason`, `flagged_epoch`
+            (of the rule), `recovered`, `non_finite_weights`, `epoch` (in which a
+            number broke) and `<name>_last` (what it became).
         advice: what to do, most useful first, each with `text` and `call`.
         train_source: where the training values come from.
         notes: what else a reader must know.
@@ -160,11 +171,18 @@ class Diagnosis:
                 note = reason if name in _CONSTANT else ""
                 text = f"not known{f' ({note})' if note else ''}"
             elif name in _SHARES:
-                text = f"{100 * float(value):.1f} %"
+                # + 0.0: a share that rounds to -0.0 is shown as 0.0
+                text = f"{round(100 * float(value), 1) + 0.0:.1f} %"
             else:
                 text = f"{value:.4g}" if isinstance(value, float) else str(value)
-            rows.append((_LABELS.get(name, name.replace("_", " ")), text))
+            rows.append((self._label(name), text))
         return rows
+
+    def _label(self, name: str) -> str:
+        if name == "validation_rise" and self.curves.mode == "max":
+            error = "error (1 - score) above" if self.curves.bounded else "below"
+            return f"validation {error} its best (smoothed)"
+        return _LABELS.get(name, name.replace("_", " "))
 
     def __str__(self) -> str:
         return self.render()
@@ -201,16 +219,24 @@ def _plain(value: Any) -> Any:
 def diagnose_run(curves: Curves, rule: Any = "auto") -> Diagnosis:
     """The verdict on `curves` by `rule` ("auto", "gl", "pq", "up" or a callable)."""
     chosen: Rule = rules.resolve(rule, int(np.count_nonzero(curves.usable)))
-    verdict = states.judge(curves, chosen)
+    name = rules.name_of(rule)
+    verdict = states.judge(curves, chosen, name)
     since = None if verdict.since is None else int(curves.epochs[verdict.since])
+    facts = Facts(
+        honest=curves.honest,
+        wide_gap=_wide_gap(verdict.evidence),
+        epochs=int(curves.epochs[-1]) + 1 if len(curves.epochs) else 0,
+        optimizer=curves.optimizer,
+        rows_known=curves.rows[0] is not None,
+        rule=name,
+        unclear="epochs" in verdict.evidence,
+    )
     return Diagnosis(
         state=verdict.state,
         since_epoch=since,
         severity=verdict.severity,
         evidence=verdict.evidence,
-        advice=advice_for(
-            verdict.state, honest=curves.honest, wide_gap=_wide_gap(verdict.evidence)
-        ),
+        advice=advice_for(verdict.state, facts),
         train_source=curves.train_source,
         notes=(*curves.notes, *verdict.notes),
         curves=curves,
@@ -231,6 +257,7 @@ def diagnose_curves(
     constant: float | None = None,
     honest: bool = True,
     rule: Any = "auto",
+    rows: tuple[int | None, int | None] = (None, None),
 ) -> Diagnosis:
     """The verdict on two bare sequences, one value an epoch, oldest first.
 
@@ -247,5 +274,6 @@ def diagnose_curves(
         honest=honest,
         constant=constant,
         constant_note="" if constant is not None else "the run did not record it",
+        rows=rows,
     )
     return diagnose_run(curves, rule)

@@ -64,7 +64,7 @@ class EarlyStopping(FitCallback, keras.callbacks.EarlyStopping):
         monitor: a name in `logs`, or a list of names. `best` and the best weights
             follow the first. Defaults to "val_loss".
         min_delta: smallest improvement, >= 0, in units of the metric or of |best|.
-            Defaults to 0.
+            With a rule as `criterion` it says only which epoch is best. Defaults to 0.
         patience: epochs without improvement, >= 0; 0 with another `criterion`.
             Defaults to 0.
         verbose: 0 is silent, 1 prints why it stopped and what it restored.
@@ -110,7 +110,8 @@ class EarlyStopping(FitCallback, keras.callbacks.EarlyStopping):
         ValueError, TypeError: an argument outside its range, by name.
         ValueError: during `fit`, at the end of the first epoch that should have it: a
             metric that is not in `logs`, an array instead of a number, a direction that
-            cannot be told; at the end of the fit when nothing was validated.
+            cannot be told; at the end of the fit when nothing was validated (of which
+            a warning tells at its beginning, where the fit shows it).
 
     Example:
         >>> import keras, numpy as np
@@ -207,6 +208,8 @@ class EarlyStopping(FitCallback, keras.callbacks.EarlyStopping):
         self._reset(_monotonic())
         fit = _private.running_fit(self.model)
         peers = () if fit is None else fit.callbacks
+        if fit is not None:
+            _stopping_logs.check_fit(self._run.names, self, fit)
         self._swaps = tuple(
             peer for peer in peers if isinstance(peer, keras.callbacks.SwapEMAWeights)
         )

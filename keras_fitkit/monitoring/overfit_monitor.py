@@ -14,14 +14,20 @@ from keras_fitkit._core import _private, arguments, metric_names
 from keras_fitkit._core.callback import FitCallback
 from keras_fitkit._core.console import say
 from keras_fitkit._core.finite import non_finite_weights
-from keras_fitkit.monitoring import _monitor_texts, honest, rules, train_sample
+from keras_fitkit.monitoring import (
+    _monitor_sample,
+    _monitor_texts,
+    honest,
+    learning_rates,
+    rules,
+    train_sample,
+)
 from keras_fitkit.monitoring.constant_predictor import constant_predictor
 from keras_fitkit.monitoring.curves import RUNNING_MEAN, Curves, Mode, half_epoch
 from keras_fitkit.monitoring.diagnosis import Diagnosis, diagnose_run
-from keras_fitkit.monitoring.sources import check_monitor
+from keras_fitkit.monitoring.sources import check_monitor, missing_metric
 from keras_fitkit.monitoring.train_sample import CannotReread, TrainSample
 
-ACTIONS = ("warn", "stop")
 DEFAULT_BATCH = 32  # Keras's own, where fit was given none
 
 
@@ -130,6 +136,9 @@ class OverfitMonitor(FitCallback):
         "train_source_",
         "honest_",
         "constant_",
+        "rows_",
+        "optimizer_",
+        "fallback_",
     )
 
     def __init__(
@@ -155,27 +164,11 @@ class OverfitMonitor(FitCallback):
         rules.resolve(rule, 0)
         self.rule = rule
         self.every = arguments.integer("every", every, low=1)
-        if not callable(action):
-            arguments.choice("action", action, ACTIONS)
-        self.action = action
+        self.action = _monitor_texts.check_action(action)
         self.check_weights = arguments.flag("check_weights", check_weights)
         self.verbose = arguments.integer("verbose", verbose, low=0, high=2)
-        self._given = self._read_given(train_data)
+        self._given = _monitor_sample.of_argument(train_data, self.sample)
         self._reset()
-
-    def _read_given(self, data: Any) -> TrainSample | None:
-        """The sample of explicit `train_data`, read now so that a fault shows now."""
-        if data is None or (isinstance(data, str) and data == "auto"):
-            return None
-        try:
-            return train_sample.take(data, self.sample, described="train_data")
-        except CannotReread as error:
-            allowed = (
-                "'auto', None, (x, y) arrays, a PyDataset, a tf.data.Dataset or a "
-                "torch DataLoader"
-            )
-            text = arguments.message("train_data", allowed, data, f"Here, {error}.")
-            raise TypeError(text) from error
 
     def _reset(self) -> None:
         self.epochs_: list[int] = []
@@ -189,6 +182,9 @@ class OverfitMonitor(FitCallback):
         self.train_source_ = RUNNING_MEAN
         self.honest_ = False
         self.constant_: list[Any] | None = None
+        self.rows_: list[int | None] = [None, None]
+        self.optimizer_: list[Any] | None = None
+        self.fallback_ = ""
         self._sample: TrainSample | None = None
         self._peers: tuple[Any, ...] = ()
         self._batch_size = DEFAULT_BATCH
@@ -201,38 +197,39 @@ class OverfitMonitor(FitCallback):
         if fit is not None:
             self._peers = fit.callbacks
             self._batch_size = fit.batch_size or DEFAULT_BATCH
-            self._warn_about(fit)
-        self._sample = self._given or self._sample_of(fit)
+            self._check(fit)
+        self._sample = self._given
+        if self._given is None and self.train_data is not None:
+            try:
+                self._sample = _monitor_sample.of_fit(fit, self.sample)
+            except CannotReread as error:
+                self._fall_back(str(error), None if fit is None else fit.x)
         if self._sample is not None:
             self.honest_, self.train_source_ = True, self._sample.source
+            rows = None if fit is None else fit.validation_rows
+            self.rows_ = [self._sample.rows, rows]
 
-    def _warn_about(self, fit: _private.RunningFit) -> None:
+    def _check(self, fit: _private.RunningFit) -> None:
+        """What the fit shows to be wrong before it has begun."""
+        same = [
+            peer
+            for peer in fit.callbacks
+            if isinstance(peer, OverfitMonitor) and peer.monitor == self.monitor
+        ]
+        if len(same) > 1:
+            raise ValueError(_monitor_texts.twice(self.monitor))
         if not fit.validates:
             warnings.warn(_monitor_texts.NO_VALIDATION, UserWarning, stacklevel=2)
         if fit.x is self.train_data and train_sample.is_tf_dataset(fit.x):
             warnings.warn(_monitor_texts.MOVED_ORDER, UserWarning, stacklevel=2)
 
-    def _sample_of(self, fit: _private.RunningFit | None) -> TrainSample | None:
-        if self.train_data is None:
-            return None
-        if fit is None:
-            self._fall_back("the callback does not run inside Model.fit")
-            return None
-        try:
-            return train_sample.from_fit(fit, self.sample)
-        except CannotReread as error:
-            self._fall_back(str(error))
-        # Whatever a data set of the user's raises when it is read out of turn: a fit
-        # that works without the monitor works with it.
-        except Exception as error:
-            self._fall_back(f"reading it failed with {type(error).__name__}: {error}")
-        return None
-
-    def _fall_back(self, why: str) -> None:
+    def _fall_back(self, why: str, fit_data: Any = None) -> None:
         """From now on the running mean; says why."""
         self._sample, self.honest_ = None, False
-        self.train_source_ = RUNNING_MEAN
-        warnings.warn(_monitor_texts.fell_back(why), UserWarning, stacklevel=2)
+        self.train_source_, self.fallback_ = RUNNING_MEAN, why
+        self.rows_ = [None, None]
+        instead = _monitor_sample.instead(self.train_data, fit_data)
+        warnings.warn(_monitor_texts.fell_back(why, instead), UserWarning, stacklevel=2)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Measures, writes into `logs`, judges, and acts when the rule flags."""
@@ -241,7 +238,7 @@ class OverfitMonitor(FitCallback):
         model = self.model
         running = metric_names.read(logs, self.monitor)
         if running is None:
-            raise metric_names.missing(self.monitor, logs)
+            raise missing_metric(self.monitor, logs, "`logs`", compile_it=True)
         if self.mode_ is None:
             self.mode_ = metric_names.require_direction(  # type: ignore[assignment]
                 self.monitor, model, self.mode
@@ -253,6 +250,8 @@ class OverfitMonitor(FitCallback):
             self.train_.append(self._train_value(model, penalty))
         given = metric_names.read(logs, f"val_{self.monitor}")
         self.validation_.append(math.nan if given is None else given - penalty)
+        rate = learning_rates.present_rate(model)
+        self.optimizer_ = None if rate is None else list(rate)
         self._look_at_weights(model, epoch)
         if metric_names.settling(logs, self._peers):
             self.start_ = len(self.epochs_)
@@ -277,7 +276,9 @@ class OverfitMonitor(FitCallback):
         # A test step that cannot take the sample (a fixed batch size, say): the first
         # epoch tells, and the training goes on.
         except Exception as error:
-            self._fall_back(f"measuring failed with {type(error).__name__}: {error}")
+            why = _monitor_sample.misfit(model, self._sample)
+            failed = f"measuring failed with {type(error).__name__}: {error}"
+            self._fall_back(why or failed)
             return math.nan
         if self.monitor not in values:
             self._fall_back(f"evaluate does not give {self.monitor!r}")
@@ -306,7 +307,7 @@ class OverfitMonitor(FitCallback):
         else:
             train = half_epoch(running, way)
             train[np.arange(len(train)) % self.every != 0] = math.nan
-        bad = self.bad_weights_
+        bad, rate, why = self.bad_weights_, self.optimizer_, self.fallback_
         value, note = self.constant_ or (None, "needs train_data")
         return Curves(
             monitor=self.monitor,
@@ -321,6 +322,10 @@ class OverfitMonitor(FitCallback):
             constant_note=note,
             start=self.start_,
             bad_weights=None if bad is None else (int(bad[0]), tuple(bad[1])),
+            rows=(self.rows_[0], self.rows_[1]),
+            optimizer=(rate[0], float(rate[1])) if rate else None,
+            live=True,
+            notes=(f"training is not measured: {why}",) if why else (),
         )
 
     def _judge(self, epoch: int, curves: Curves) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette: told apart by colour-blind readers, and in grey.
 _TRAIN, _VALIDATION, _GAP, _KERAS = "#0072B2", "#D55E00", "#009E73", "#999999"
 
+DECADES = 2  # an axis of a loss that falls by more is a logarithmic one
+
 
 def plot_diagnosis(diagnosis: Diagnosis, path: str | os.PathLike[str] | None) -> Any:
     """Draws `diagnosis` with matplotlib, writes it to `path` when given one."""
@@ -73,8 +75,19 @@ def _draw_curves(axes: Any, diagnosis: Diagnosis) -> None:
     _mark(axes, diagnosis.evidence.get("best_epoch"), ":", "best epoch")
     _mark(axes, diagnosis.evidence.get("flagged_epoch"), "-.", "flagged")
     axes.set_ylabel(curves.monitor)
+    if _wants_log(curves):
+        axes.set_yscale("log")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=8)
+
+
+def _wants_log(curves: Any) -> bool:
+    """Whether the curves are positive and span more than `DECADES`."""
+    both = np.concatenate([curves.train, curves.validation])
+    values = both[np.isfinite(both)]
+    if curves.mode != "min" or len(values) == 0 or values.min() <= 0:
+        return False
+    return bool(values.max() / values.min() > 10**DECADES)
 
 
 def _draw_gap(axes: Any, diagnosis: Diagnosis) -> None:

@@ -187,4 +187,22 @@ def resolve(rule: Any, epochs: int) -> Rule:
     if isinstance(rule, str):
         arguments.choice("rule", rule, RULES)
         return OverfitTrend.for_run(epochs) if rule == "auto" else stopping_rule(rule)
-    return arguments.function("rule", rule, "(train, validation) -> bool")
+    return function("rule", rule, RULES)
+
+
+def function(argument: str, rule: Any, names: tuple[str, ...]) -> Rule:
+    """A rule that is no name; the error for anything else lists the `names`."""
+    if not callable(rule):
+        listed = ", ".join(repr(name) for name in names)
+        allowed = f"one of {listed}, or a callable (train, validation) -> bool"
+        raise TypeError(arguments.message(argument, allowed, rule))
+    return rule  # type: ignore[no-any-return]
+
+
+def name_of(rule: Any) -> str:
+    """What texts call a rule: its name, or the call that makes it."""
+    if isinstance(rule, str):
+        return rule
+    if dataclasses.is_dataclass(rule):
+        return repr(rule)
+    return str(getattr(rule, "__name__", type(rule).__name__))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_fitkit._core import arguments, metric_names
-from keras_fitkit.monitoring import rules
+from keras_fitkit.monitoring import learning_rates, rules
 from keras_fitkit.monitoring.curve_maths import Array
 from keras_fitkit.monitoring.curves import RUNNING_MEAN, Curves, Mode, half_epoch
 from keras_fitkit.monitoring.diagnosis import Diagnosis, diagnose_run
@@ -36,7 +37,7 @@ def diagnose(
     Uses the column `train_<monitor>` where an `OverfitMonitor` wrote one, else Keras's
     running mean moved by half an epoch; the report says which. What needs the data (the
     constant predictor, the weights) is not known here: prefer `OverfitMonitor` in the
-    fit where you can.
+    fit where you can. Without the constant predictor "underfitting" is never said.
 
     Args:
         source: what the run left: a `History`, a dict of lists (`history.history`), or
@@ -55,7 +56,8 @@ def diagnose(
     Raises:
         TypeError: `source` is of another kind, or one of its columns is no list.
         ValueError: the metric is not there (lists those that are), its columns differ
-            in length, the direction cannot be told, or the file is no CSVLogger file.
+            in length or are no numbers, the direction cannot be told, or the file is no
+            CSVLogger file.
         FileNotFoundError: there is no such file.
 
     Example:
@@ -73,10 +75,11 @@ def diagnose(
     arguments.choice("mode", mode, metric_names.MODES)
     rules.resolve(rule, 0)
     epochs, columns, notes = _read(source, name)
-    way: Mode = metric_names.require_direction(
-        name, getattr(source, "model", None), mode
-    )  # type: ignore[assignment]
-    return diagnose_run(curves_from(columns, epochs, name, way, notes), rule)
+    model = getattr(source, "model", None)
+    way: Mode = metric_names.require_direction(name, model, mode)  # type: ignore[assignment]
+    curves = curves_from(columns, epochs, name, way, notes)
+    rate = learning_rates.present_rate(model)
+    return diagnose_run(dataclasses.replace(curves, optimizer=rate), rule)
 
 
 def check_monitor(value: object) -> str:
@@ -100,7 +103,8 @@ def curves_from(
     notes: Sequence[str] = (),
 ) -> Curves:
     """`Curves` from logged columns of equal length."""
-    running = columns[monitor]
+    validation, penalty = _validation(columns, monitor, mode)
+    running = columns[monitor] - penalty
     clean = columns.get(f"train_{monitor}")
     estimated = columns.get(estimated_name(monitor), np.zeros(0))
     honest = (
@@ -113,7 +117,7 @@ def curves_from(
         mode=mode,
         epochs=epochs,
         train=clean if clean is not None and honest else half_epoch(running, mode),
-        validation=columns.get(f"val_{monitor}", np.full(len(running), np.nan)),
+        validation=validation,
         keras_train=running,
         train_source=LOGGED if honest else RUNNING_MEAN,
         honest=honest,
@@ -121,6 +125,28 @@ def curves_from(
         start=settled_from(columns),
         notes=tuple(notes),
     )
+
+
+def _validation(
+    columns: Mapping[str, Array], monitor: str, mode: Mode
+) -> tuple[Array, Array]:
+    """Validation as OverfitMonitor judged it, and what Keras's column has beyond that.
+
+    `gap_<monitor>` is the difference of two values without the penalty of the weight
+    regularizers; `val_<monitor>` contains it. Between the epochs that the monitor
+    measured, the penalty is taken along a straight line.
+    """
+    logged = columns.get(f"val_{monitor}", np.full(len(columns[monitor]), np.nan))
+    train, gap = columns.get(f"train_{monitor}"), columns.get(f"gap_{monitor}")
+    if train is None or gap is None:
+        return logged, np.zeros(len(logged))
+    clean = train + gap if mode == "min" else train - gap
+    beyond = logged - clean
+    known = np.flatnonzero(np.isfinite(beyond))
+    if len(known) == 0:
+        return np.where(np.isfinite(clean), clean, logged), np.zeros(len(logged))
+    penalty = np.interp(np.arange(len(logged)), known, beyond[known])
+    return np.where(np.isfinite(clean), clean, logged - penalty), penalty
 
 
 def estimated_name(monitor: str) -> str:
@@ -142,8 +168,8 @@ _Run: TypeAlias = tuple[npt.NDArray[np.int64], dict[str, Array], list[str]]
 
 def _needed(monitor: str) -> tuple[str, ...]:
     """The columns that the verdict on `monitor` reads."""
-    own = (monitor, f"val_{monitor}", f"train_{monitor}", estimated_name(monitor))
-    return (*own, "sparsity", "sparsity_target")
+    own = (monitor, f"val_{monitor}", f"train_{monitor}", f"gap_{monitor}")
+    return (*own, estimated_name(monitor), "sparsity", "sparsity_target")
 
 
 def _read(source: Any, monitor: str) -> _Run:
@@ -173,8 +199,13 @@ def _numbers(history: Mapping[Any, Any], monitor: str) -> dict[str, Array]:
             raise TypeError(arguments.message("source", allowed, {name: values}))
         try:
             rows = [metric_names.scalar(str(name), value) for value in values]
-        except (TypeError, ValueError):
-            continue  # A column of arrays or texts; asking for it says it is missing.
+        except (TypeError, ValueError) as error:
+            if name in _needed(monitor):
+                allowed = "a dict of lists, one number an epoch"
+                raise ValueError(
+                    arguments.message("source", allowed, {name: values})
+                ) from error
+            continue  # a column of arrays or texts
         columns[str(name)] = np.array(rows, dtype=float)
     return columns
 
@@ -186,12 +217,38 @@ def _aligned(columns: dict[str, Array], monitor: str, count: int) -> dict[str, A
     the lengths unless there were too few validations to tell.
     """
     if monitor not in columns:
-        raise metric_names.missing(monitor, columns)
+        raise _no_column(monitor, columns)
     return {
         name: _spread(name, columns[name], count)
         for name in _needed(monitor)
         if name in columns
     }
+
+
+def _no_column(monitor: str, columns: Mapping[str, Array]) -> ValueError:
+    """The error for a metric that the run did not record as one number an epoch."""
+    if not columns:
+        allowed = "the record of a run, with one number an epoch in each column"
+        hint = f"It has no such column, and {monitor!r} is asked for."
+        return ValueError(arguments.message("source", allowed, {}, hint))
+    return missing_metric(monitor, columns, "the columns of `source`")
+
+
+def missing_metric(
+    monitor: str, known: Iterable[str], where: str, *, compile_it: bool = False
+) -> ValueError:
+    """The error for a training name that is not among the `known` ones.
+
+    Names of validation, and those of OverfitMonitor, are not suggested: they are no
+    value of `monitor`.
+    """
+    names = [name for name in known if not name.startswith(("val_", "train_", "gap_"))]
+    listed = ", ".join(repr(name) for name in sorted(names)) or "none"
+    allowed = f"one of the metrics in {where}: {listed}"
+    hint = arguments.near(monitor, names)
+    if compile_it:
+        hint = hint or "Compile the model with that metric."
+    return ValueError(arguments.message("monitor", allowed, monitor, hint))
 
 
 def _spread(name: str, values: Array, count: int) -> Array:

@@ -1,173 +1,129 @@
-"""From curves to a state: the evidence, and the order in which it is weighed.
+"""From curves to a state: the order in which the evidence is weighed.
 
-Every threshold is a named constant here. They were tuned on one seed of the labelled
-curves of `benchmarks/diagnosis.py`, which reports on another.
+Every threshold is a named constant here or in `evidence`. They were tuned on one seed
+of the labelled curves of `benchmarks/diagnosis.py`, which reports on another.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
-from typing import Literal, TypeAlias
+import functools
+from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
-from keras_fitkit.monitoring import curve_maths, rules
+from keras_fitkit.monitoring import broken_runs, curve_maths, evidence, rules
 from keras_fitkit.monitoring.curve_maths import Array
 from keras_fitkit.monitoring.curves import Curves
+from keras_fitkit.monitoring.evidence import LIGHT, MIN_EPOCHS
 from keras_fitkit.monitoring.rules import Rule
+from keras_fitkit.monitoring.verdict import Evidence, Severity, State, Verdict
 
-State = Literal[
-    "healthy",
-    "overfitting",
-    "underfitting",
-    "undertrained",
-    "diverging",
-    "plateau",
-    "validation_easier",
-    "unknown",
-]
-Severity = Literal["none", "mild", "moderate", "severe"]
-Evidence: TypeAlias = dict[str, float | int | str | None]
-
-MIN_EPOCHS = 5  # fewer finite epochs tell nothing
-SKILL = (
-    0.25  # share of the constant predictor's loss a model must remove to have learnt
-)
+# Share of the constant predictor's loss that a model must remove to have learnt.
+SKILL = 0.25
 FALLING = 0.05  # improvement in the last third: training still falls
 FAST = 0.14  # validation improved by more in the last third: more epochs would pay
 FAST_TRAIN = 0.155  # and so did training
-FLAT = 0.025  # training improved by less in the last third: flat
-WORTHLESS = -1.0  # a skill below this does not measure skill
-EASIER = 0.03  # validation better than training by this fraction, lastingly
-LIGHT = 0.3  # smoothing for numbers that are shown
+FLAT = 0.025  # it changed by less in the last third: flat
 DIVERGING = 0.05  # training above its minimum by this fraction
 DIVERGING_SIGMAS = 6.0  # and by this many standard deviations of its smoothed noise
+DIVERGING_SHARE = 0.05  # and by this share of all that was learnt
+LASTING = 3  # epochs for which a rise must stand
+UNCLEAR = 0.10  # validation above its minimum by this fraction, without a flag
+UNCLEAR_SIGMAS = 8.0  # and by this many standard deviations of its smoothed noise
+LINE_SIGMAS = 3.0  # standard errors by which validation must improve to do so still
+
+_Answer: TypeAlias = tuple[State, int | None, Severity]
 
 
 @dataclasses.dataclass(frozen=True)
-class Verdict:
-    """A state with the index (into the curves) where it began and its numbers."""
+class _Case:
+    """One run: its oriented curves, the rule, and the evidence that is filled in."""
 
-    state: State
-    since: int | None = None
-    severity: Severity = "none"
-    evidence: Evidence = dataclasses.field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    curves: Curves
+    rule: Rule
+    name: str
+    train: Array
+    validation: Array
+    evidence: Evidence
+
+    @functools.cached_property
+    def worse(self) -> curve_maths.Rise:
+        """How far validation stands above its minimum, as the rule "auto" sees it."""
+        return self.rise_of_validation(self._trend.relative, self._trend.sigmas)
+
+    def rise_of_validation(self, relative: float, sigmas: float) -> curve_maths.Rise:
+        """The same with another threshold."""
+        return curve_maths.rise(self.validation, self._trend.decay, relative, sigmas)
+
+    @functools.cached_property
+    def up(self) -> curve_maths.Rise:
+        """How far training does.
+
+        A training loss on its floor is small, and its noise a large part of it: a rise
+        must be a part of what was learnt as well.
+        """
+        found = curve_maths.rise(
+            self.train, self._trend.decay, DIVERGING, DIVERGING_SIGMAS
+        )
+        highest = np.maximum.accumulate(found.smoothed)
+        learnt = highest - np.minimum.accumulate(found.smoothed)
+        threshold = np.maximum(found.threshold, DIVERGING_SHARE * learnt)
+        return dataclasses.replace(found, threshold=threshold)
+
+    @property
+    def _trend(self) -> rules.OverfitTrend:
+        return rules.OverfitTrend.for_run(len(self.train))
+
+    def number(self, name: str) -> float:
+        """A number of the evidence, 0.0 where there is none."""
+        return float(self.evidence[name] or 0.0)
 
 
-def judge(curves: Curves, rule: Rule) -> Verdict:
-    """The verdict on the last epoch of `curves`."""
-    broken = _not_finite(curves)
+def judge(curves: Curves, rule: Rule, name: str = "auto") -> Verdict:
+    """The verdict on the last epoch of `curves` by `rule`, which is called `name`."""
+    broken = broken_runs.not_finite(curves)
     if broken is not None:
         return broken
     where = np.flatnonzero(curves.usable)
+    at_end = broken_runs.gap_at_end(curves)
     if len(where) < MIN_EPOCHS:
         reason: Evidence = {"reason": _too_few(curves, len(where))}
-        return Verdict("unknown", evidence=reason, notes=_gap_at_end(curves))
+        return Verdict("unknown", evidence=reason, notes=at_end)
     train, validation = (
         curves.oriented(curves.train),
         curves.oriented(curves.validation),
     )
-    evidence = _measure(curves, where, train, validation)
-    state, since, severity = _state(curves, rule, train, validation, evidence)
+    found = evidence.measure(curves, where, train, validation)
+    case = _Case(curves, rule, name, train, validation, found)
+    state, since, severity = _state(case)
     began = None if since is None else int(where[since])
-    notes = (*_gap_at_end(curves), *_no_skill(curves, evidence))
-    return Verdict(state, began, severity, evidence, notes)
+    return Verdict(state, began, severity, found, (*at_end, *_no_skill(case, state)))
 
 
-def _not_finite(curves: Curves) -> Verdict | None:
-    if curves.bad_weights is not None:
-        epoch, names = curves.bad_weights
-        since = int(np.searchsorted(curves.epochs, epoch))
-        found: Evidence = {"non_finite_weights": ", ".join(names), "epoch": epoch + 1}
-        return Verdict("diverging", min(since, len(curves.epochs) - 1), "severe", found)
-    for name, values in (
-        (curves.monitor, _shown(curves)),
-        (f"val_{curves.monitor}", curves.validation),
-    ):
-        if len(values) == 0 or math.isfinite(values[-1]):
-            continue
-        # A gap in the log (an epoch without validation) is NaN too: only a value that
-        # was finite before, or a training value, says that something broke.
-        broke = _broke(values) if name == curves.monitor else _became_infinite(values)
-        if broke is not None:
-            found = {
-                f"{name}_last": str(values[-1]),
-                "epoch": int(curves.epochs[broke]) + 1,
-            }
-            return Verdict("diverging", broke, "severe", found)
-    return _validation_lost(curves)
-
-
-def _shown(curves: Curves) -> Array:
-    return curves.train if curves.keras_train is None else curves.keras_train
-
-
-def _missing_at_end(curves: Curves) -> tuple[npt.NDArray[np.int_], bool]:
-    """The last epochs without validation, and whether it had no gap before them.
-
-    Epochs without a finite training value do not count. No epochs when there never was
-    a finite validation value.
-    """
-    trained = np.flatnonzero(np.isfinite(_shown(curves)))
-    finite = np.isfinite(curves.validation[trained])
-    found = np.flatnonzero(finite)
-    if len(found) == 0:
-        return trained[:0], False
-    every_epoch = len(found) >= 2 and bool(finite[: found[-1] + 1].all())
-    return trained[found[-1] + 1 :], every_epoch
-
-
-def _validation_lost(curves: Curves) -> Verdict | None:
-    """Diverging: validation came every epoch and is NaN from some epoch to the end."""
-    lost, every_epoch = _missing_at_end(curves)
-    if not every_epoch or len(lost) < 2:
-        return None
-    name, epoch = f"val_{curves.monitor}", int(curves.epochs[lost[0]]) + 1
-    found: Evidence = {
-        "reason": f"{name} is NaN since epoch {epoch}",
-        f"{name}_last": str(curves.validation[-1]),
-        "epoch": epoch,
-    }
-    return Verdict("diverging", int(lost[0]), "severe", found)
-
-
-def _gap_at_end(curves: Curves) -> tuple[str, ...]:
-    """A note when validation is missing at the end for longer than ever before."""
-    lost, _ = _missing_at_end(curves)
-    found = np.flatnonzero(np.isfinite(curves.validation))
-    longest = int(np.max(np.diff(found, prepend=-1), initial=1))
-    if len(lost) < longest:
-        return ()
-    since = int(curves.epochs[lost[0]]) + 1
-    return (
-        f"val_{curves.monitor} is NaN or absent since epoch {since}; the verdict is on "
-        "the epochs before",
-    )
-
-
-def _no_skill(curves: Curves, evidence: Evidence) -> tuple[str, ...]:
-    if curves.constant is None or evidence["skill"] is not None:
+def _no_skill(case: _Case, state: State) -> tuple[str, ...]:
+    """What is missing for underfitting to be told, where that may change the state."""
+    curves = case.curves
+    if curves.constant is None:
+        if state not in ("healthy", "plateau", "undertrained"):
+            return ()
+        why = curves.constant_note or "not measured"
+        return (
+            "underfitting cannot be told here: it is judged against the best constant "
+            f"predictor, which is not known ({why})",
+        )
+    if case.evidence["skill"] is not None:
         return ()
     return (
         f"the best constant predictor's {curves.monitor}, {curves.constant:.4g}, is no "
-        f"measure for training's {evidence['train_last']:.4g}, so no skill is given: "
-        "look at the scale of the targets and of the first layer's inputs",
+        f"measure for training's {case.evidence['train_last']:.4g}, so no skill is "
+        "given: look at the scale of the targets and of the first layer's inputs",
     )
 
 
-def _broke(values: Array) -> int | None:
-    finite = np.flatnonzero(np.isfinite(values))
-    return int(finite[-1]) + 1 if len(finite) else 0
-
-
-def _became_infinite(values: Array) -> int | None:
-    return int(np.flatnonzero(np.isinf(values))[0]) if np.isinf(values[-1]) else None
-
-
 def _too_few(curves: Curves, count: int) -> str:
+    if len(curves.epochs) == 0:
+        return "there is no fit yet" if curves.live else "there is no epoch in it"
     if not np.isfinite(curves.validation).any():
         return (
             f"there is no finite val_{curves.monitor}: pass validation_data (or "
@@ -179,93 +135,31 @@ def _too_few(curves: Curves, count: int) -> str:
     return f"{have}; at least {MIN_EPOCHS} are needed"
 
 
-def _measure(
-    curves: Curves, where: npt.NDArray[np.int_], train: Array, validation: Array
-) -> Evidence:
-    smoothed = curve_maths.smooth(validation, LIGHT)
-    best = int(np.argmin(smoothed))
-    third = max(3, math.ceil(len(train) / 3))
-    return {
-        "epochs": len(where),
-        "train_last": curves.as_given(train[-1]),
-        "validation_last": curves.as_given(validation[-1]),
-        "validation_best": curves.as_given(validation[best]),
-        "best_epoch": int(curves.epochs[int(where[best])]) + 1,
-        "validation_rise": _relative(smoothed[-1] - smoothed[best], smoothed[best]),
-        "validation_noise": curve_maths.noise_level(validation),
-        "gap_first": float(validation[0] - train[0]),
-        "gap_last": float(validation[-1] - train[-1]),
-        "gap_trend_z": curve_maths.mann_kendall_z((validation - train)[-15:]),
-        "train_improvement_last_third": improvement(train, third),
-        "validation_improvement_last_third": improvement(validation, third),
-        "constant_predictor": curves.constant,
-        "skill": skill(curves, curves.as_given(float(np.median(train[-3:])))),
-    }
-
-
-def skill(curves: Curves, train_last: float) -> float | None:
-    """Share of the constant predictor's error that the model removed, or None.
-
-    None too when the constant is no measure: not positive, or training is worse than
-    twice it.
-    """
-    constant = curves.constant
-    if constant is None or not math.isfinite(constant):
-        return None
-    if curves.mode == "min":
-        found = 1.0 - train_last / constant if constant > 0 else -math.inf
-    elif 0.0 <= constant < 1.0 and 0.0 <= train_last <= 1.0:
-        found = (train_last - constant) / (1.0 - constant)
-    else:
-        return None
-    return found if found >= WORTHLESS else None
-
-
-def improvement(values: Array, count: int) -> float:
-    """Relative fall over the last `count` values, by a straight line (least squares).
-
-    The line uses every value, so that it resists noise better than the median slope.
-    """
-    last = values[-count:]
-    slope, begin = np.polyfit(np.arange(len(last)), last, 1)
-    return min(_relative(-float(slope) * (len(last) - 1), float(begin)), 1.0)
-
-
-def _relative(part: float, whole: float) -> float:
-    return (
-        float(part) / abs(float(whole)) if whole else (0.0 if part == 0 else math.inf)
-    )
-
-
-def _state(
-    curves: Curves,
-    rule: Rule,
-    train: Array,
-    validation: Array,
-    evidence: Evidence,
-) -> tuple[State, int | None, Severity]:
-    trend = rules.OverfitTrend.for_run(len(train))
-    up = curve_maths.rise(train, trend.decay, DIVERGING, DIVERGING_SIGMAS)
-    worse = curve_maths.rise(validation, trend.decay, trend.relative, trend.sigmas)
-    if up.risen[-1] and worse.height[-1] > 0:
+def _state(case: _Case) -> _Answer:
+    up = case.up
+    lasting = curve_maths.in_a_row(up.risen, LASTING)[-1]
+    if lasting and case.worse.height[-1] > 0:
         return "diverging", int(np.argmin(up.smoothed)), "severe"
-    flagged = np.flatnonzero(rules.flags(rule, train, validation))
+    flagged = np.flatnonzero(rules.flags(case.rule, case.train, case.validation))
     if len(flagged):
-        evidence["flagged_epoch"] = int(curves.epochs[curves.usable][flagged[0]]) + 1
-        before = float(np.min(worse.smoothed[: flagged[0] + 1]))
-        lasting = 0.5 * float(worse.threshold[flagged[0]])
-        if worse.smoothed[-1] > before + lasting:
-            since = int(np.argmin(curve_maths.smooth(validation, LIGHT)))
-            return (
-                "overfitting",
-                since,
-                _severity(float(evidence["validation_rise"] or 0)),
-            )
-        evidence["recovered"] = "validation fell below its earlier minimum again"
-    since_easier = _easier_since(train, validation)
-    if since_easier is not None:
-        return "validation_easier", since_easier, "moderate"
-    return _progress(validation, evidence)
+        epochs = case.curves.epochs[case.curves.usable]
+        case.evidence["flagged_epoch"] = int(epochs[flagged[0]]) + 1
+        if _still_above(case, int(flagged[0])):
+            since = evidence.best_index(case.validation)
+            severity = _severity(case.number("validation_rise"))
+            return "overfitting", since, severity
+        case.evidence["recovered"] = "validation fell below its earlier minimum again"
+    easier = evidence.easier_since(case.curves, case.train, case.validation)
+    if easier is not None:
+        return "validation_easier", easier, "moderate"
+    return _progress(case)
+
+
+def _still_above(case: _Case, flagged: int) -> bool:
+    """Whether validation ends above what its minimum was before the flag."""
+    before = float(np.min(case.worse.smoothed[: flagged + 1]))
+    lasting = 0.5 * float(case.worse.threshold[flagged])
+    return bool(case.worse.smoothed[-1] > before + lasting)
 
 
 def _severity(rise: float) -> Severity:
@@ -274,43 +168,96 @@ def _severity(rise: float) -> Severity:
     return "moderate" if rise < 0.30 else "severe"
 
 
-def _easier_since(train: Array, validation: Array) -> int | None:
-    """Index since which validation is lastingly better than training, or None."""
-    excess = (train - validation) / np.maximum(np.abs(train), 1e-12)
-    half = excess[-max(MIN_EPOCHS, len(excess) // 2) :]
-    error = float(np.std(half)) / math.sqrt(len(half))
-    lasting = np.mean(half > 0) >= 0.9
-    if not (lasting and np.mean(half) > max(EASIER, 3.0 * error)):
-        return None
-    negative = np.flatnonzero(excess <= 0)
-    late = negative[negative < len(excess) - len(half)]
-    return int(late[-1]) + 1 if len(late) else 0
-
-
-def _progress(
-    validation: Array, evidence: Evidence
-) -> tuple[State, int | None, Severity]:
+def _progress(case: _Case) -> _Answer:
     """How far learning got. Underfitting is said against a constant predictor only."""
-    train_falls = float(evidence["train_improvement_last_third"] or 0.0)
-    falls = float(evidence["validation_improvement_last_third"] or 0.0)
-    found = evidence["skill"]
-    if found is not None and float(found) < SKILL:
-        if train_falls > FALLING:
-            return "undertrained", None, "moderate"
-        return "underfitting", 0, "severe" if float(found) < SKILL / 5 else "moderate"
+    train_falls = case.number("train_improvement_last_third")
+    falls = case.number("validation_improvement_last_third")
+    skill = case.evidence["skill"]
+    unlearnt = skill is not None and float(skill) < SKILL
+    if unlearnt and train_falls <= FALLING:
+        severe = float(skill or 0.0) < SKILL / 5
+        return "underfitting", 0, "severe" if severe else "moderate"
+    unclear = _unclear(case)
+    if unclear:
+        case.evidence["reason"] = unclear
+        return "unknown", None, "none"
+    if unlearnt:
+        case.evidence["reason"] = (
+            f"training still improved by {_percent(train_falls)} in the last third, "
+            f"and so far removed {_percent(float(skill or 0.0))} of the error of the "
+            "best constant predictor"
+        )
+        return "undertrained", None, "moderate"
     if falls > FAST and train_falls > FAST_TRAIN:
         return "undertrained", None, "mild"
-    count = int(evidence["epochs"] or 0)
-    if count < rules.SHORT_RUN and train_falls > FLAT and falls < -FLAT:
-        evidence["reason"] = (
-            f"{count} epochs are too few to tell overfitting from noise: "
-            f"validation got worse while training improved; from {rules.SHORT_RUN} on "
-            "the rule can tell"
-        )
-        return "unknown", None, "none"
     if train_falls <= FLAT or falls <= 0.0:
-        return "plateau", _flat_since(validation), "none"
+        return _plateau(case, train_falls, falls)
     return "healthy", None, "none"
+
+
+def _unclear(case: _Case) -> str:
+    """What got worse without a rule that says what it is; "" when nothing did."""
+    up, worse = case.up, case.worse
+    if up.risen[-1] and worse.height[-1] > 0:
+        above = evidence.relative(float(up.height[-1]), float(up.smoothed.min()))
+        return (
+            f"training ended {_percent(above)} above its best, for less than {LASTING} "
+            "epochs: too short to tell divergence from a spike"
+        )
+    epochs = len(case.train)
+    falls = case.number("validation_improvement_last_third")
+    train_falls = case.number("train_improvement_last_third")
+    risen = case.rise_of_validation(UNCLEAR, UNCLEAR_SIGMAS).risen
+    if curve_maths.in_a_row(risen, LASTING)[-1] and "recovered" not in case.evidence:
+        return _not_flagged(case)
+    if epochs < rules.SHORT_RUN and train_falls > FLAT and falls < -FLAT:
+        return (
+            f"{epochs} epochs are too few to tell overfitting from noise in this run: "
+            "validation got worse while training improved"
+        )
+    return ""
+
+
+def _not_flagged(case: _Case) -> str:
+    best = int(np.argmin(case.worse.smoothed))
+    smoothed = case.up.smoothed
+    falls = evidence.relative(float(smoothed[best] - smoothed[-1]), smoothed[best])
+    above = case.curves.worse_than_best(_percent(case.number("validation_rise")))
+    if falls > FLAT:
+        trained = f"training improved by {_percent(falls)}"
+    elif falls < -FLAT:
+        trained = f"training got worse by {_percent(-falls)}"
+    else:
+        trained = "training stood still"
+    return f"{above} while {trained}; rule {case.name!r} did not flag it"
+
+
+def _plateau(case: _Case, train_falls: float, falls: float) -> _Answer:
+    """Plateau, or healthy where validation still improves beyond its noise."""
+    third = evidence.last_third(case.train)
+    noise = LINE_SIGMAS * evidence.improvement_error(case.validation, third)
+    still = max(FALLING, noise)
+    texts = [
+        _does("training", train_falls, FLAT),
+        _does("validation", falls, still),
+    ]
+    if not all(text.endswith("is flat") for text in texts):
+        case.evidence["reason"] = " and ".join(texts) + " (in the last third)"
+    if falls > still:
+        return "healthy", None, "none"
+    return "plateau", _flat_since(case.validation), "none"
+
+
+def _does(name: str, falls: float, flat: float) -> str:
+    if abs(falls) <= flat:
+        return f"{name} is flat"
+    if falls > 0:
+        return f"{name} still improves by {_percent(falls)}"
+    return f"{name} got worse by {_percent(-falls)}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %" if abs(share) < 1 else f"{100 * share:.0f} %"
 
 
 def _flat_since(validation: Array) -> int:

@@ -36,7 +36,11 @@ class StoppingReport:
     Attributes:
         stopped: whether the fit ended before its last epoch was due, or in it by a
             condition of its own.
-        condition: a key of `CONDITIONS`, or the name of the user's rule.
+        condition: "patience", "gl", "pq", "up", "stopping_threshold",
+            "divergence_threshold", "max_seconds", "non_finite_weights", "other"
+            (another callback or the user's code stopped the fit), "finished" (all
+            epochs ran), "running" (or interrupted), "not run", or the name of the
+            user's rule.
         epoch: the last epoch that was seen, None before the first.
         best_epoch: the epoch of the best value, None when there is none.
         best: the best (smoothed) value of the first metric, None when there is none.

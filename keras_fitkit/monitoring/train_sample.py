@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_fitkit._core import _private, arguments, random_state
+from keras_fitkit._core import _private, arguments, arrays, random_state
 
 SEED = 0  # of the rows that are drawn
 
@@ -68,7 +68,7 @@ def take(data: Any, rows: int | None, *, described: str) -> TrainSample:
         if isinstance(data, keras.utils.PyDataset):
             parts, how = (
                 _join(_py_batches(data, rows), rows),
-                "batches of the PyDataset",
+                "rows of batches of the PyDataset",
             )
         elif isinstance(data, tuple) and 1 <= len(data) <= 3:
             parts, how = _rows_of_arrays(data, rows), "rows of the arrays"
@@ -78,14 +78,37 @@ def take(data: Any, rows: int | None, *, described: str) -> TrainSample:
                 parts = _join(_torch_batches(data, rows), rows)
             how = "rows of the DataLoader"
         elif is_tf_dataset(data):
+            _check_batched(data)
             parts, how = _join(iter(data), rows), "first rows of the tf.data.Dataset"
         else:
-            raise CannotReread(f"a {type(data).__name__} cannot be read a second time")
+            raise CannotReread(f"{_kind(data)} cannot be read a second time")
     x, y, weight = parts
     count = _length(x)
+    if any(
+        leaf is not None and len(leaf) != count for leaf in keras.tree.flatten(parts)
+    ):
+        lengths = [None if part is None else _length(part) for part in parts[:2]]
+        allowed = "batches with as many rows in y as in x"
+        hint = f"x and y have the lengths {lengths}. {_BATCH}"
+        raise ValueError(arguments.message("train_data", allowed, data, hint))
     if count == 0:
         raise ValueError(arguments.message("train_data", "data with rows", "0 rows"))
     return TrainSample(x, y, weight, count, f"{described}: {count} {how}")
+
+
+_BATCH = "If its elements are single rows, call .batch(n)."
+
+
+def _check_batched(data: Any) -> None:
+    """Refuses a `tf.data.Dataset` of single rows, as far as its shapes tell."""
+    ranks = [
+        getattr(getattr(leaf, "shape", None), "rank", None)
+        for leaf in keras.tree.flatten(data.element_spec)
+    ]
+    if 0 in ranks:
+        allowed = "a batched dataset"
+        hint = "Its elements are single rows. Call .batch(n)."
+        raise ValueError(arguments.message("train_data", allowed, data, hint))
 
 
 def from_fit(fit: _private.RunningFit, rows: int | None) -> TrainSample:
@@ -101,14 +124,18 @@ def from_fit(fit: _private.RunningFit, rows: int | None) -> TrainSample:
         sample = take(fit.x, rows, described=described)
         return dataclasses.replace(sample, sample_weight=None) if unweighted else sample
     if not _is_array_like(fit.x):
-        raise CannotReread(
-            f"fit was given a {type(fit.x).__name__}, which is not re-read"
-        )
+        raise CannotReread(f"fit was given {_kind(fit.x)}, which is not re-read")
     weight = None if unweighted else fit.sample_weight
     given: tuple[Any, ...] = (fit.x, fit.y, weight)
     while given[-1] is None:
         given = given[:-1]
     return take(given, rows, described=described)
+
+
+def _kind(data: Any) -> str:
+    name = type(data).__name__
+    article = "an" if name == "ndarray" or name[0].lower() in "aeiou" else "a"
+    return f"{article} {name}"
 
 
 def _is_array_like(data: Any) -> bool:
@@ -161,7 +188,7 @@ def _array(leaf: Any, picked: Any) -> Any:
         return leaf.iloc[picked].to_numpy()
     if isinstance(leaf, np.ndarray):
         return leaf[picked]
-    return np.asarray(keras.ops.convert_to_numpy(leaf))[picked]
+    return arrays.to_numpy(leaf)[picked]
 
 
 def _map(function: Any, structure: Any) -> Any:
@@ -202,9 +229,7 @@ def _join(batches: Iterable[Any], rows: int | None) -> tuple[Any, Any, Any]:
         x, y, weight = keras.utils.unpack_x_y_sample_weight(
             tuple(batch) if isinstance(batch, (list, tuple)) else batch
         )
-        part = _map(
-            lambda leaf: np.asarray(keras.ops.convert_to_numpy(leaf)), (x, y, weight)
-        )
+        part = _map(arrays.to_numpy, (x, y, weight))
         kept.append(part)
         count += _length(part[0])
         if rows is not None and count >= rows:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from keras_fitkit._core import arguments, layers
 from keras_fitkit.pruning import (
     allocation,
@@ -65,6 +63,9 @@ def rule(
         allowed = "'unstructured' with `regrow`"
         raise ValueError(arguments.message("pattern", allowed, pattern))
     _check_fixed(sparsity, shape, pattern)
+    if not isinstance(allocated, str) and schedules.named_final(sparsity) == 0.0:
+        allowed = "a fraction above 0 with a dict of shares, which rise along with it"
+        raise ValueError(arguments.message("sparsity", allowed, sparsity))
     if shape.sparsity is not None and allocated not in ("uniform", "global", "lamp"):
         allowed = f"'uniform' with pattern={pattern!r}, which fixes each weight's zeros"
         raise ValueError(arguments.message("allocation", allowed, allocated))
@@ -102,7 +103,7 @@ def _check_fixed(sparsity: Any, shape: patterns.Pattern, pattern: Any) -> None:
 
 
 def find(
-    callback: Any, model: Any
+    callback: Any, model: Any, *, holds: bool
 ) -> tuple[list[targets.Target], list[targets.Skipped]]:
     """The weights of a fit, after the model was checked.
 
@@ -118,28 +119,23 @@ def find(
     if callback.compat is not None and steps > 1:
         allowed = "1 with compat='tfmot', which changes masks between single steps"
         raise ValueError(arguments.message("steps_per_execution", allowed, steps))
+    if holds:
+        return targets.find_zeros(model, callback.layers, callback.exclude), []
     return targets.find(model, callback.layers, callback.exclude)
 
 
-def check_alone(callback: Any, found: Sequence[targets.Target], peers: Any) -> None:
-    """No other pruning callback of this fit may hold one of the weights.
+def check_alone(found: Sequence[targets.Target]) -> None:
+    """No other pruning callback of a running fit may hold one of the weights.
 
     Raises:
         ValueError: names the weight.
     """
     for target in found:
-        for link in attachment.links_of(target.variable):
-            if link.owner is not callback and any(link.owner is one for one in peers):
-                raise ValueError(
-                    "`callbacks` must hold one PruneSchedule for each weight. "
-                    f"Received: two for {target.path}. Give each its own `layers`."
-                )
-
-
-def has_zeros(target: targets.Target) -> bool:
-    """Whether any weight is zero now."""
-    value = attachment.to_array(target.variable)
-    return bool(np.count_nonzero(value) < value.size)
+        if attachment.links_of(target.variable):
+            raise ValueError(
+                "`callbacks` must hold one PruneSchedule for each weight. "
+                f"Received: two for {target.path}. Give each its own `layers`."
+            )
 
 
 def regrowth_end(plan: Any, length: int | None) -> int:
@@ -147,7 +143,7 @@ def regrowth_end(plan: Any, length: int | None) -> int:
     end = getattr(plan, "end_step", None)
     if isinstance(end, int) and end > 0:
         return end
-    return int(schedules.RAMP * length) if length else 1
+    return int(schedules.RAMP * length) if length else 1  # 1: not known yet
 
 
 def no_length(sparsity: Any) -> str:

@@ -59,7 +59,8 @@ def masks(
     else:
         wanted = by_target(allocation, targets, sparsity, final)
         zeros = [
-            count_zeros(size, share) for size, share in zip(sizes, wanted, strict=True)
+            min(count_zeros(size, share), size - 1)  # a weight without any is dead
+            for size, share in zip(sizes, wanted, strict=True)
         ]
     return [
         choose(pattern, target, scores(index), count)
@@ -113,6 +114,14 @@ def check(allocation: Any) -> Allocation:
             hint="For 80 % pass 0.8.",
         )
     return dict(allocation)
+
+
+def total(allocation: Allocation, targets: Sequence[Target], sparsity: float) -> float:
+    """The fraction of all weights that is zero when every weight has its own."""
+    sizes = [target.size for target in targets]
+    shares = by_target(allocation, targets, sparsity, sparsity)
+    zeros = sum(size * share for size, share in zip(sizes, shares, strict=True))
+    return zeros / sum(sizes) if sizes else sparsity
 
 
 def check_matches(allocation: Allocation, targets: Sequence[Target]) -> None:
@@ -180,19 +189,19 @@ def lamp_scores(scores: Array) -> Array:
     The largest of each weight gets 1, so that no layer loses all.
 
     Args:
-        scores: shape (n,), magnitudes; infinite ones stay infinite.
+        scores: shape (n,), magnitudes; infinite ones, of both signs, stay as they are.
 
     Reference: Lee et al., "Layer-adaptive Sparsity for the Magnitude-based Pruning",
     2021, arXiv:2010.07611, eq. 2.
     """
-    squares = np.square(scores, dtype=np.float64)
-    finite = np.isfinite(squares)
+    finite = np.isfinite(scores)
+    squares = np.square(np.where(finite, scores, 0.0), dtype=np.float64)
     order = np.argsort(squares, kind="stable")
-    ordered = np.where(finite, squares, 0.0)[order]
+    ordered = squares[order]
     rest = np.cumsum(ordered[::-1])[::-1]
     out = np.empty(scores.size)
     out[order] = np.divide(ordered, rest, out=np.zeros(scores.size), where=rest > 0)
-    out[~finite] = np.inf
+    out[~finite] = scores[~finite]
     return out
 
 
@@ -228,5 +237,9 @@ def _erk_zeros(
     ]
     shares = [count * (1.0 - each) for count, each in zip(counts, density, strict=True)]
     if len(set(units)) == 1:
-        return split_count(count_zeros(sum(counts), sparsity), shares, counts)
-    return [round(share) for share in shares]
+        most = [count - 1 for count in counts]
+        return split_count(count_zeros(sum(counts), sparsity), shares, most)
+    return [
+        min(round(share), count - 1)
+        for share, count in zip(shares, counts, strict=True)
+    ]

@@ -9,6 +9,7 @@ pruned weight is zero after every batch.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -16,7 +17,7 @@ import numpy as np
 
 from keras_fitkit._core import _private, constraints
 from keras_fitkit.pruning.masks import Array, Mask
-from keras_fitkit.pruning.targets import Target
+from keras_fitkit.pruning.targets import Target, to_array
 
 _NUMPY_FLOATS = ("float32", "float64")
 
@@ -123,17 +124,6 @@ class Attachment:
         _private.untrack(self.optimizer, self.link.mask)
 
 
-def to_array(variable: Any) -> Array:
-    """The values as float32 or float64, to be read only."""
-    if keras.backend.backend() == "tensorflow" and variable.dtype in _NUMPY_FLOATS:
-        # A tensor that was read never changes; `convert_to_numpy` would copy it twice.
-        return np.asarray(memoryview(variable.value.read_value()))
-    value = np.asarray(keras.ops.convert_to_numpy(variable))
-    if value.dtype.name in _NUMPY_FLOATS:
-        return value
-    return value.astype(np.float32)
-
-
 def base_optimizer(optimizer: Any) -> Any:
     """The optimizer that updates: what a LossScaleOptimizer wraps."""
     return getattr(optimizer, "inner_optimizer", optimizer)
@@ -144,11 +134,18 @@ def links_of(variable: Any) -> list[MaskLink]:
     return [link for link in constraints.links(variable) if isinstance(link, MaskLink)]
 
 
-def release_stale(variable: Any, model: Any) -> None:
-    """Takes off what a fit that raised has left on a variable."""
-    for link in links_of(variable):
-        constraints.remove(variable, link)
-        _private.untrack(base_optimizer(model.optimizer), link.mask)
+def release_stale(model: Any, alive: Sequence[Any]) -> None:
+    """Takes off what fits that raised have left, on any variable of the model.
+
+    Args:
+        model: the model, compiled.
+        alive: callbacks of fits that are running: theirs stay.
+    """
+    for variable in model.variables:
+        for link in links_of(variable):
+            if not any(link.owner is one for one in alive):
+                constraints.remove(variable, link)
+                _private.untrack(base_optimizer(model.optimizer), link.mask)
 
 
 def _masked(mask: Any, value: Any) -> Any:

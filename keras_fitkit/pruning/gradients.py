@@ -15,10 +15,11 @@ import keras
 import numpy as np
 
 from keras_fitkit._core import arguments, random_state
+from keras_fitkit._core.layers import leaf_layers
 from keras_fitkit.pruning.masks import Array
 
 BATCH = 256
-LOSS_SCALE = 1024.0  # float16 gradients would vanish
+LOSS_SCALES = (1024.0, 64.0, 4.0, 1.0)  # float16 gradients vanish or overflow
 
 
 def check_data(data: Any) -> tuple[Any, Any, Any] | None:
@@ -67,7 +68,10 @@ def take(data: tuple[Any, Any, Any], picked: Any) -> tuple[Any, Any, Any]:
 
 
 def _rows_of(leaf: Any, picked: Any) -> Any:
-    return np.asarray(keras.ops.convert_to_numpy(leaf))[picked]
+    if hasattr(leaf, "iloc"):  # a pandas Series or DataFrame
+        return leaf.iloc[picked].to_numpy()
+    # Rows first: converting copies on TensorFlow.
+    return np.asarray(keras.ops.convert_to_numpy(leaf[picked]))
 
 
 def loss_gradients(
@@ -79,7 +83,28 @@ def loss_gradients(
         model: a compiled model.
         variables: variables of the model, trainable or not.
         data: checked by `check_data`; taken in batches of `BATCH` rows.
+
+    Raises:
+        ValueError: a gradient that is not finite.
     """
+    half = any("16" in str(layer.compute_dtype) for _, layer in leaf_layers(model))
+    for scale in LOSS_SCALES if half else LOSS_SCALES[-1:]:
+        with random_state.model_preserved(model):
+            found = _summed(model, variables, data, scale)
+        broken = [not np.isfinite(each).all() for each in found]
+        if not any(broken):
+            return found
+    path = variables[broken.index(True)].path
+    raise ValueError(
+        f"`data` must give a finite loss. Received: NaN or infinity in the gradient of "
+        f"{path}. Look for NaN in the data and in the weights."
+    )
+
+
+def _summed(
+    model: Any, variables: Sequence[Any], data: tuple[Any, Any, Any], scale: float
+) -> list[Array]:
+    """The gradients summed over the batches, computed from a loss times `scale`."""
     total = [np.zeros(tuple(variable.shape), np.float32) for variable in variables]
     count = rows(data)
     of_batch = {
@@ -87,18 +112,16 @@ def loss_gradients(
         "jax": _jax,
         "torch": _torch,
     }[keras.backend.backend()]
-    with random_state.model_preserved(model):
-        for start in range(0, count, BATCH):
-            batch = take(data, slice(start, min(start + BATCH, count)))
-            share = rows(batch) / count
-            for sum_, part in zip(
-                total, of_batch(model, variables, batch), strict=True
-            ):
-                sum_ += np.asarray(part, np.float32) * (share / LOSS_SCALE)
+    for start in range(0, count, BATCH):
+        batch = take(data, slice(start, min(start + BATCH, count)))
+        share = rows(batch) / count
+        found = of_batch(model, variables, batch, scale)
+        for sum_, part in zip(total, found, strict=True):
+            sum_ += np.asarray(part, np.float32) * (share / scale)
     return total
 
 
-def _loss(model: Any, batch: tuple[Any, Any, Any]) -> Any:
+def _loss(model: Any, batch: tuple[Any, Any, Any], scale: float) -> Any:
     x, y, weight = batch
     outputs = model(x, training=False)
     loss = model.compute_loss(
@@ -106,21 +129,23 @@ def _loss(model: Any, batch: tuple[Any, Any, Any]) -> Any:
     )
     for penalty in model.losses:
         loss = loss - keras.ops.cast(penalty, loss.dtype)
-    return loss * LOSS_SCALE
+    return loss * scale
 
 
-def _tensorflow(model: Any, variables: Sequence[Any], batch: Any) -> list[Any]:
+def _tensorflow(
+    model: Any, variables: Sequence[Any], batch: Any, scale: float
+) -> list[Any]:
     tf = importlib.import_module("tensorflow")
     values = [variable.value for variable in variables]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         for value in values:
             tape.watch(value)
-        loss = _loss(model, batch)
+        loss = _loss(model, batch, scale)
     found = tape.gradient(loss, values, unconnected_gradients="zero")
     return [keras.ops.convert_to_numpy(tf.convert_to_tensor(each)) for each in found]
 
 
-def _torch(model: Any, variables: Sequence[Any], batch: Any) -> list[Any]:
+def _torch(model: Any, variables: Sequence[Any], batch: Any, scale: float) -> list[Any]:
     torch = importlib.import_module("torch")
     values = [variable.value for variable in variables]
     before = [value.requires_grad for value in values]
@@ -128,7 +153,7 @@ def _torch(model: Any, variables: Sequence[Any], batch: Any) -> list[Any]:
         for value in values:
             value.requires_grad_(True)
         with torch.enable_grad():
-            loss = _loss(model, batch)
+            loss = _loss(model, batch, scale)
             found = torch.autograd.grad(loss, values, allow_unused=True)
     finally:
         for value, flag in zip(values, before, strict=True):
@@ -141,13 +166,13 @@ def _torch(model: Any, variables: Sequence[Any], batch: Any) -> list[Any]:
     ]
 
 
-def _jax(model: Any, variables: Sequence[Any], batch: Any) -> list[Any]:
+def _jax(model: Any, variables: Sequence[Any], batch: Any, scale: float) -> list[Any]:
     jax = importlib.import_module("jax")
 
     def loss(values: list[Any]) -> Any:
         mapping = list(zip(variables, values, strict=True))
         with keras.StatelessScope(state_mapping=mapping):
-            return _loss(model, batch)
+            return _loss(model, batch, scale)
 
     values = [variable.value for variable in variables]
     return [np.asarray(each) for each in jax.grad(loss)(values)]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_fitkit._core import arguments
 from keras_fitkit.pruning import (
     allocation,
     gradients,
@@ -52,6 +53,17 @@ class MaskRule:
     def once(self) -> bool:
         """Whether masks are chosen at step 1 only, as tfmot does for N:M."""
         return self.tfmot and isinstance(self.pattern, patterns.KeepNOfM)
+
+    def check_final(self, final: float) -> None:
+        """The pattern may fix the sparsity at the end.
+
+        Raises:
+            ValueError: it does, and `final` is another one.
+        """
+        fixed = self.pattern.sparsity
+        if fixed is not None and final and abs(final - fixed) > 1e-6:
+            allowed = f"{fixed:g} at the end, which the pattern fixes"
+            raise ValueError(arguments.message("sparsity", allowed, final))
 
     def masks(
         self, model: Any, attached: Sequence[Attachment], moment: Moment

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from keras_fitkit._core import arguments
-from keras_fitkit.pruning.masks import Array, Mask, keep_largest
+from keras_fitkit.pruning.masks import CHUNK, Array, Mask, keep_largest
 from keras_fitkit.pruning.targets import Target
 
 ALLOWED = (
@@ -97,26 +97,29 @@ class KeepNOfM:
 
     def units(self, target: Target, scores: Array) -> Array:
         """The scores, infinite where the weight is among the `keep` best of its run."""
-        runs, filled = self._runs(target, scores)
-        order = np.argsort(
-            -runs, axis=-1, kind="stable"
-        )  # of equal ones the first stays
-        stays = np.zeros(runs.shape, dtype=bool)
-        np.put_along_axis(stays, order[..., : self.keep], True, axis=-1)
-        best = np.where(stays, np.inf, runs).reshape(len(runs), -1)[:, :filled]
+        channels = target.matrices(scores).transpose(0, 2, 1)
+        rows = channels.reshape(-1, channels.shape[-1])
+        best = np.empty(rows.shape, scores.dtype)
+        step = max(1, CHUNK // max(1, rows.shape[1]))
+        for start in range(0, len(rows), step):  # the sort takes eight bytes a weight
+            part = slice(start, start + step)
+            best[part] = self._marked(rows[part])
         return self._back(target, best).reshape(-1)
 
     def mask(self, target: Target, kept: Mask) -> Mask:
         """The units are the weights."""
         return kept.reshape(target.shape)
 
-    def _runs(self, target: Target, scores: Array) -> tuple[Array, int]:
-        """Scores as (rows, runs, group), and how many channels are real."""
-        channels = target.matrices(scores).transpose(0, 2, 1)
-        rows = channels.reshape(-1, channels.shape[-1])
+    def _marked(self, rows: Array) -> Array:
+        """Rows of channels, infinite where the `keep` best of each run stand."""
         filled = rows.shape[1]
-        padded = np.pad(rows, ((0, 0), (0, -filled % self.group)))
-        return padded.reshape(len(rows), -1, self.group), filled
+        if filled % self.group:
+            rows = np.pad(rows, ((0, 0), (0, -filled % self.group)))
+        runs = rows.reshape(len(rows), -1, self.group)
+        order = np.argsort(-runs, axis=-1, kind="stable")  # of equals the first stays
+        stays = np.zeros(runs.shape, dtype=bool)
+        np.put_along_axis(stays, order[..., : self.keep], True, axis=-1)
+        return np.where(stays, np.inf, runs).reshape(len(rows), -1)[:, :filled]
 
     def _back(self, target: Target, rows: Array) -> Array:
         places, inputs, outputs = target.matrices(np.empty(target.shape, bool)).shape

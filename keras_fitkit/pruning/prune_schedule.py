@@ -108,7 +108,7 @@ class PruneSchedule(StepCounter):
     """
 
     _state_attributes: ClassVar[tuple[str, ...]] = (
-        "masks_",  # first: it may refuse a state, and nothing is changed then
+        "masks_",
         "length_",
         "by_epoch_",
         "epochs_",
@@ -166,6 +166,9 @@ class PruneSchedule(StepCounter):
     def _reset(self) -> None:
         self._masks: dict[str, Any] = {}
         self._plan: SparsitySchedule | None = None
+        self._last: float | None = None  # what is asked for at the end, once known
+        self._total: float | None = None  # and what all weights together have then
+        self._epochs_left: int | None = None
         self._open = False
         self.length_: int | None = None  # steps (or epochs) of the fit
         self.by_epoch_ = False
@@ -184,11 +187,6 @@ class PruneSchedule(StepCounter):
     @masks_.setter
     def masks_(self, masks: Mapping[str, Any]) -> None:
         # In the order of the model: a copy of it has other names for its layers.
-        shapes = [each.target.shape for each in self._attached]
-        given = [np.shape(mask) for mask in masks.values()]
-        if self._attached and shapes != given:
-            allowed = f"the state of a fit that prunes weights of shapes {shapes}"
-            raise ValueError(arguments.message("state", allowed, given))
         self._masks = {path: np.asarray(mask, bool) for path, mask in masks.items()}
         for each, mask in zip(self._attached, self._masks.values(), strict=False):
             each.set(mask, apply=False)
@@ -204,11 +202,43 @@ class PruneSchedule(StepCounter):
     @property
     def sparsity_target_(self) -> float:
         """The fraction there will be at the end; exactly that reached, once it is."""
-        final = self._final()
         if self._holds:
             return self.sparsity_
+        final = self._final()
+        total = final if self._total is None else self._total
         # Counts are whole: what was asked for may lie a part of a weight away.
-        return min(final, self.sparsity_) if self._reached(final) else final
+        return min(total, self.sparsity_) if self._reached(final) else total
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Puts back what `get_state` gave. Nothing is changed when it does not fit.
+
+        Call it after `on_train_begin`; the weights are not part of it.
+
+        Args:
+            state: one entry for each state attribute, by its name.
+
+        Raises:
+            TypeError, ValueError: it is no state of a `PruneSchedule`, or that of a fit
+                of another model.
+        """
+        masks = state.get("masks_") if isinstance(state, Mapping) else None
+        shapes = [each.target.shape for each in self._attached]
+        given = [np.shape(mask) for mask in (masks or {}).values()]
+        if masks is not None and self._attached and shapes != given:
+            allowed = f"the state of a fit that prunes weights of shapes {shapes}"
+            raise ValueError(arguments.message("state", allowed, given))
+        super().set_state(state)
+
+    def release(self) -> None:
+        """Takes the masks off after a fit that was interrupted; the zeros stay.
+
+        A fit that ends does this itself, and the next fit with a `PruneSchedule` does
+        it for the one before. Call it before the model is saved or trained without.
+        """
+        if self._attached:
+            model = self.model
+            self._release()
+            model.make_train_function(force=True)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Finds the weights and puts the masks into the train step."""
@@ -216,21 +246,15 @@ class PruneSchedule(StepCounter):
         model = self.model
         self._release()
         self._reset()
-        found, skipped = _prune_arguments.find(self, model)
-        peers = _private.running_fit(model)
-        _prune_arguments.check_alone(
-            self, found, () if peers is None else peers.callbacks
-        )
+        found, skipped = _prune_arguments.find(self, model, holds=self._holds)
+        alive = [one for one in _private.running_callbacks() if one is not self]
+        attachment.release_stale(model, alive)
+        _prune_arguments.check_alone(found)
         for target in found:
             self._rule.pattern.check(target)
-            attachment.release_stale(target.variable, model)
         allocation.check_matches(self._rule.allocation, found)
-        if self._holds:
-            found = [target for target in found if _prune_arguments.has_zeros(target)]
-            if not found:
-                warnings.warn(
-                    _prune_arguments.NOTHING_TO_HOLD, UserWarning, stacklevel=2
-                )
+        if not found:
+            warnings.warn(_prune_arguments.NOTHING_TO_HOLD, UserWarning, stacklevel=2)
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
         self._attached = [attachment.Attachment(each, model, self) for each in found]
@@ -248,7 +272,8 @@ class PruneSchedule(StepCounter):
         self.epochs_ += 1
         if self.epochs_ == 1 and self.length_ is None:
             self._measure(epoch)
-        self._plan = self._plan or self._resolve()
+        if self._plan is None:
+            self._lay_out()
         if self.by_epoch_ and not self._holds:
             self._update_if_due(self.epochs_)
 
@@ -266,7 +291,8 @@ class PruneSchedule(StepCounter):
                 optimizer=self.sparsity.rewind_optimizer,
             )
         if not self.by_epoch_:
-            self._update_if_due(self.step_ + 1)
+            # What is due within the execution that begins is done before it.
+            self._update_if_due(self.step_ + self._execution_size)
         if self._rule.tfmot:
             self._let_move(self.step_ + 2)
 
@@ -279,6 +305,10 @@ class PruneSchedule(StepCounter):
         """Writes `sparsity` and `sparsity_target` into `logs`."""
         super().on_epoch_end(epoch, logs)
         self._close()
+        if self.length_ is None and self._epochs_left and self.epochs_ == 1:
+            # Keras did not know the steps; the other epochs will have as many.
+            self.length_ = self.step_ * self._epochs_left
+            self._lay_out()
         if logs is not None:
             logs["sparsity"] = self.sparsity_
             logs["sparsity_target"] = self.sparsity_target_
@@ -287,8 +317,6 @@ class PruneSchedule(StepCounter):
         """Takes the masks out of the train step; the zeros stay."""
         super().on_train_end(logs)
         model = self.model  # on JAX this brings the weights back
-        if self._plan is not None and not (self.by_epoch_ or self._holds):
-            self._update_if_due(self.step_)  # one due within the last execution
         for each in self._attached:
             each.settle()
         reached, target = self.sparsity_, self.sparsity_target_
@@ -305,6 +333,7 @@ class PruneSchedule(StepCounter):
         params = self.params or {}
         steps, epochs = params.get("steps"), params.get("epochs")
         left = None if epochs is None else int(epochs) - epoch
+        self._epochs_left = left
         if steps is not None and left is not None:
             self.length_ = int(steps) * left
         elif schedules.needs_length(self.sparsity) and not self._holds:
@@ -313,18 +342,30 @@ class PruneSchedule(StepCounter):
             self.by_epoch_, self.length_ = True, left
             say(_prune_arguments.BY_EPOCH)
 
+    def _lay_out(self) -> None:
+        """Fits the schedule to the length of the fit."""
+        self._plan, self._last = self._resolve(), None
+        final = self._final()
+        self._rule.check_final(final)
+        found = [each.target for each in self._attached]
+        self._total = allocation.total(self._rule.allocation, found, final)
+
     def _resolve(self) -> SparsitySchedule:
         if self._rule.once:
             return schedules.OneShotSparsity(float(self._rule.pattern.sparsity or 0.0))
         exact = self._rule.tfmot
-        return schedules.resolve(self.sparsity, self.length_, exact=exact)
+        return schedules.resolve(
+            self.sparsity, self.length_, exact=exact, by_epoch=self.by_epoch_
+        )
 
     def _final(self) -> float:
         if self._holds:
             return self.sparsity_
         if self._plan is None:
             return schedules.named_final(self.sparsity) or 0.0
-        return schedules.final_of(self._plan, self.length_)
+        if self._last is None:
+            self._last = schedules.final_of(self._plan, self.length_)
+        return self._last
 
     def _reached(self, final: float) -> bool:
         # tfmot's schedules give float32: the nearest to 0.7 is 1.2e-8 below it.

@@ -335,7 +335,7 @@ def check(sparsity: Any) -> Any:
 
 
 def resolve(
-    sparsity: Any, steps: int | None, *, exact: bool = False
+    sparsity: Any, steps: int | None, *, exact: bool = False, by_epoch: bool = False
 ) -> SparsitySchedule:
     """The schedule for a fit of so many steps (None: not known).
 
@@ -344,6 +344,7 @@ def resolve(
         steps: steps of the fit, or its epochs where steps are not known and the
             schedule has none of its own (`needs_length`).
         exact: leave tfmot's schedules without the last update.
+        by_epoch: whether `steps` are epochs.
     """
     if isinstance(sparsity, float):
         if not steps:
@@ -352,7 +353,12 @@ def resolve(
         frequency = max(1, end // UPDATES)
         return PolynomialSparsity(sparsity, 0, end, frequency=frequency)
     if isinstance(sparsity, IterativeSparsity):
-        return sparsity.over(steps or 0)
+        if by_epoch:  # its rounds are of epochs then, `rewind_step` is still a step
+            sparsity = dataclasses.replace(
+                sparsity, rewind_step=None, rewind_optimizer=False
+            )
+        fitted: SparsitySchedule = sparsity.over(steps or 0)
+        return fitted
     if isinstance(sparsity, SparsitySchedule):
         return sparsity
     if is_tfmot(sparsity):

@@ -100,6 +100,11 @@ def checked(found: Any, weight: Array, path: str) -> Array:
         ValueError: another shape, or NaN.
     """
     array = np.asarray(found)
+    if not np.issubdtype(array.dtype, np.floating):
+        if array.dtype.kind not in "biu":
+            allowed = "a callable that gives an array of numbers"
+            raise TypeError(arguments.message("scores", allowed, array.dtype))
+        array = array.astype(np.float32)
     if array.shape != weight.shape:
         allowed = f"a callable that gives an array of the weight's shape {weight.shape}"
         hint = f"It was called for {path}."

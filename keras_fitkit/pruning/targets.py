@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_fitkit._core import _private, arguments
 from keras_fitkit._core.layers import leaf_layers
+from keras_fitkit.pruning.masks import Array
 
 Selection: TypeAlias = Any  # None, a pattern, a layer, or a list of these
 
@@ -83,6 +84,50 @@ class Skipped:
     reason: str
 
 
+def find_zeros(
+    model: Any, layers: Selection = None, exclude: Selection = None
+) -> list[Target]:
+    """The weights that have zeros today, whoever made them, but not all zeros.
+
+    A weight of zeros alone is one that has yet to be trained.
+
+    Args:
+        model: a built model.
+        layers: as for `find`; None: every weight of floats, trainable or not.
+        exclude: as for `find`.
+
+    Raises:
+        ValueError: as `find`.
+    """
+    if layers is None:
+        floats = {
+            path
+            for path, layer, variable in _weights(model)
+            if _is_float(variable)
+            and _may_be_pruned(layer, variable)
+            and len(variable.shape) > 1
+        }
+        layers = sorted(floats) or None
+    found, _ = find(model, layers, exclude)
+    return [
+        target
+        for target in found
+        if 0 < np.count_nonzero(to_array(target.variable)) < target.size
+    ]
+
+
+def to_array(variable: Any) -> Array:
+    """The values as float32, or float64 where they are of that kind."""
+    value = np.asarray(keras.ops.convert_to_numpy(variable))
+    if value.dtype in (np.float32, np.float64):
+        return value
+    return value.astype(np.float32)
+
+
+def _is_float(variable: Any) -> bool:
+    return str(variable.dtype).startswith(("float", "bfloat"))
+
+
 def find(
     model: Any, layers: Selection = None, exclude: Selection = None
 ) -> tuple[list[Target], list[Skipped]]:
@@ -101,16 +146,20 @@ def find(
     wanted, unwanted = _Choice("layers", layers), _Choice("exclude", exclude)
     targets: list[Target] = []
     skipped: list[Skipped] = []
-    seen: set[int] = set()
     weights = list(_weights(model))
-    for path, layer, variable in weights:
-        chosen, left_out = wanted.takes(path, layer), unwanted.takes(path, layer)
-        if id(variable) in seen or len(variable.shape) < 2:
+    for owners in _by_variable(weights):
+        path, layer, variable = owners[0]
+        # A weight that several layers share is meant by the name of any of them.
+        chosen = [each for each in owners if wanted.takes(*each[:2])]
+        excluded = [each for each in owners if unwanted.takes(*each[:2])]
+        if len(variable.shape) < 2 or 0 in variable.shape:
             continue
-        seen.add(id(variable))
-        reason = _reason(layer, variable, chosen=chosen, named=layers is not None)
-        if left_out:
-            reason = "excluded"
+        if chosen:
+            path, layer, variable = chosen[0]
+        reason = "excluded"
+        if not excluded:
+            named = layers is not None
+            reason = _reason(layer, variable, chosen=bool(chosen), named=named)
         if reason:
             skipped.append(Skipped(path, reason))
         else:
@@ -134,6 +183,16 @@ def is_kernel(layer: Any, variable: Any) -> bool:
     )
 
 
+def _by_variable(
+    weights: Sequence[tuple[str, Any, Any]],
+) -> list[list[tuple[str, Any, Any]]]:
+    """The weights with all places where each stands, in the order of the model."""
+    found: dict[int, list[tuple[str, Any, Any]]] = {}
+    for each in weights:
+        found.setdefault(id(each[2]), []).append(each)
+    return list(found.values())
+
+
 def _weights(model: Any) -> Iterable[tuple[str, Any, Any]]:
     for prefix, layer in leaf_layers(model):
         for variable in _private.own_variables(layer):
@@ -145,9 +204,11 @@ def _reason(layer: Any, variable: Any, *, chosen: bool, named: bool) -> str:
     """Why a weight is not pruned, or an empty text."""
     if named and not chosen:
         return "not in `layers`"
+    if not _may_be_pruned(layer, variable):
+        return "biases and norms are never pruned"
     if not named and not is_kernel(layer, variable):
         return f"{type(layer).__name__} is pruned only when named in `layers`"
-    if not str(variable.dtype).startswith(("float", "bfloat")):
+    if not _is_float(variable):
         if named or is_kernel(layer, variable):
             raise ValueError(
                 f"`{variable.path}` must be a kernel of floats to be pruned. Received: "
@@ -158,6 +219,15 @@ def _reason(layer: Any, variable: Any, *, chosen: bool, named: bool) -> str:
     if not named and not variable.trainable:
         return "not trainable; name it in `layers` to prune it all the same"
     return ""
+
+
+def _may_be_pruned(layer: Any, variable: Any) -> bool:
+    """Whether a weight of two or more axes is no bias and of no norm."""
+    known = [names for kinds, names in _KERNELS if _is_one_of(layer, kinds)]
+    if known:
+        return any(variable.name in names for names in known)
+    norm = any("Normalization" in kind.__name__ for kind in type(layer).__mro__)
+    return not norm and not variable.name.endswith("bias")
 
 
 def _is_one_of(layer: Any, kinds: Sequence[str]) -> bool:

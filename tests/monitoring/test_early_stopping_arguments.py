@@ -45,7 +45,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"min_epochs": -1}, ValueError, r"`min_epochs` must be an integer >= 0"),
     ({"max_seconds": 0}, ValueError, r"`max_seconds` must be a number > 0"),
     ({"criterion": "patient"}, ValueError, r"'gl', 'pq', 'up'.*mean 'patience'"),
-    ({"criterion": 5}, TypeError, r"`criterion` must be a callable \(train, valid"),
+    ({"criterion": 5}, TypeError, r"'pq', 'up', or a callable \(train, valid"),
     ({"criterion": "gl", "patience": 5}, ValueError, r"`patience` must be 0 with a r"),
     ({"restore_best_optimizer": True}, ValueError, r"without restore_best_weights="),
     ({"restore_best_optimizer": 1}, TypeError, r"`restore_best_optimizer` must be T"),
@@ -53,7 +53,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"best_weights_path": 3}, TypeError, r"`best_weights_path` must be a path"),
     ({"best_weights_path": "no/a.weights.h5"}, ValueError, r"Make the folder first"),
     ({"start_when": "always"}, ValueError, r"`start_when` must be one of 'auto'"),
-    ({"start_when": 3}, TypeError, r"`start_when` must be a callable \(logs\) -> bool"),
+    ({"start_when": 3}, TypeError, r"'auto', None, or a callable \(logs\) -> bool"),
     ({"combine": "some"}, ValueError, r"`combine` must be one of 'all', 'any'"),
 ]
 

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from keras_fitkit.monitoring.early_stopping import EarlyStopping
+from keras_fitkit.monitoring.overfit_monitor import OverfitMonitor
+from tests.tools import warns_once
 
 
 class Scripted:
@@ -355,3 +357,59 @@ def test_a_callable_starts_the_count_once() -> None:
     assert (
         "No epoch counts, because `start_when` was never true." in never.report().notes
     )
+
+
+def trained(callbacks: Any, **arguments: Any) -> Any:
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x, y = np.ones((8, 2)), np.ones((8, 1))
+    return model.fit(x, y, verbose=0, callbacks=callbacks, **arguments)
+
+
+def test_a_fit_that_validates_nothing_is_warned_of_before_it_runs() -> None:
+    text = "validates nothing, and EarlyStopping monitors 'val_loss'"
+    with (
+        warns_once(UserWarning, match=text),
+        pytest.raises(ValueError, match="Received: monitor='val_loss', but no epoch"),
+    ):
+        trained([EarlyStopping(patience=3)])
+    trained([EarlyStopping("loss", patience=3)])
+
+
+def test_a_callback_that_validates_by_itself_is_no_reason_to_warn() -> None:
+    def write(epoch: int, logs: Any) -> None:
+        logs["val_loss"] = 1.0
+
+    writer = keras.callbacks.LambdaCallback(on_epoch_end=write)
+    trained([writer, EarlyStopping(patience=3)])
+
+
+def test_a_metric_of_a_monitor_that_stands_later_is_an_error_that_says_so() -> None:
+    monitor = OverfitMonitor(verbose=0)
+    stopper = EarlyStopping("gap_loss", patience=3)
+    data = {"validation_data": (np.ones((8, 2)), np.ones((8, 1)))}
+    with pytest.raises(ValueError, match=r"stands later in the list.*Put it first"):
+        trained([stopper, monitor], **data)
+    trained([monitor, stopper], **data)
+
+
+def test_a_metric_that_no_monitor_writes_names_the_callback_that_would() -> None:
+    stopper = EarlyStopping("gap_loss")
+    with pytest.raises(ValueError, match=r"which kf\.OverfitMonitor\(\) writes"):
+        drive(stopper, [{"loss": 1.0, "val_loss": 1.0}])
+    stopper = EarlyStopping("train_mae")
+    with pytest.raises(ValueError, match=r"which kf\.OverfitMonitor\('mae'\) writes"):
+        drive(stopper, [{"mae": 1.0}])
+
+
+def test_one_epoch_is_no_plural_and_a_rule_is_called_by_its_name() -> None:
+    stopper = EarlyStopping(patience=1)
+    drive(stopper, table(val_loss=FLAT))
+    assert "for 1 epoch (patience=1)" in stopper.report().why
+
+    def at_third(train: Any, validation: Any) -> bool:
+        return len(validation) == 3
+
+    stopper = EarlyStopping(criterion=at_third)
+    drive(stopper, table(val_loss=FLAT, loss=FLAT))
+    assert "flagged by at_third;" in stopper.report().why

@@ -572,7 +572,7 @@ def test_a_fit_that_works_without_the_monitor_works_with_it():
 
 
 def test_the_warning_of_another_rule_says_what_that_rule_saw():
-    match = r"\(rule gl\): validation is 0\.\d+, its best was"
+    match = r"\(rule gl\): validation is 0\.\d+, its best \(smoothed\) was"
     with warns_once(kf.OverfittingWarning, match=match):
         scripted(TRAIN, WORSE, rule="gl")
 
@@ -613,3 +613,127 @@ def test_constructor_arguments_never_change():
     before = {name: getattr(monitor, name) for name in names}
     fit(build(), [monitor], epochs=2)
     assert {name: getattr(monitor, name) for name in names} == before
+
+
+def test_a_report_before_any_fit_says_so():
+    assert quiet().report().summary == "unknown, because there is no fit yet."
+
+
+def test_two_monitors_of_one_quantity_are_an_error_before_training():
+    with pytest.raises(ValueError, match=r"monitor='loss' twice.*train_loss and gap_"):
+        fit(build(), [quiet(), quiet(sample=3)])
+    fit(build(), [quiet(), quiet(monitor="accuracy")], epochs=1)
+
+
+def test_the_rows_of_both_sides_are_known_where_fit_got_arrays():
+    monitor = quiet(sample=20)
+    fit(build(), [monitor], epochs=5)
+    evidence = monitor.report().evidence
+    assert (evidence["train_rows"], evidence["validation_rows"]) == (20, 40)
+    fit(build(), [monitor], epochs=5, validation_steps=1)
+    assert monitor.report().evidence["validation_rows"] is None
+
+
+def test_why_training_was_not_measured_stays_in_the_report():
+    def batches():
+        while True:
+            yield X[:16], Y[:16]
+
+    monitor = quiet()
+    with warns_once(UserWarning, match="fit was given a generator"):
+        fit(build(), [monitor], data=batches(), epochs=1, steps_per_epoch=3)
+    text = "training is not measured: fit was given a generator"
+    assert text in monitor.report().notes[0]
+    assert text in monitor.report().render()
+
+
+def monitor_columns(history):
+    return {k: v for k, v in history.items() if k.startswith(("train_", "gap_"))}
+
+
+def test_train_data_that_does_not_fit_is_not_advised_again():
+    monitor = quiet(train_data=(X[:, :4], Y))
+    with warns_once(UserWarning, match="measuring failed") as caught:
+        history = fit(build(), [monitor], epochs=3)
+    assert history == {**fit(build(), [], epochs=3), **monitor_columns(history)}
+    texts = [str(item.message) for item in caught if "measuring" in str(item.message)]
+    assert "train_data=(x_train, y_train)" not in texts[0]
+    assert "measuring failed" in monitor.report().notes[0]
+
+
+@pytest.mark.parametrize("data", [[X, Y], (X, Y, Y, Y), X], ids=["list", "4", "array"])
+def test_data_in_another_form_than_a_tuple_is_told_the_form(data):
+    with pytest.raises(TypeError, match=r"Pass a tuple \(x, y\)"):
+        quiet(train_data=data)
+
+
+@pytest.mark.tensorflow_only
+def test_a_dataset_without_batches_is_told_to_batch():
+    tf = pytest.importorskip("tensorflow")
+    single = tf.data.Dataset.from_tensor_slices((X, Y[:, 0]))
+    with pytest.raises(ValueError, match=r"a batched dataset.*Call \.batch\(n\)"):
+        quiet(train_data=single)
+    longer = tf.data.Dataset.from_tensor_slices((X, Y))  # x of 6 values, y of 1
+    with pytest.raises(ValueError, match=r"as many rows in y as in x.*\.batch\(n\)"):
+        quiet(train_data=longer)
+    alike = tf.data.Dataset.from_tensor_slices((X, np.repeat(Y, 6, axis=1)))
+    monitor = quiet(train_data=alike)
+    with warns_once(UserWarning, match=r"lack the batch axis.*Call \.batch\(n\)"):
+        fit(build(), [monitor], epochs=1)
+
+
+@pytest.mark.tensorflow_only
+def test_a_fit_on_tf_data_is_told_of_a_dataset_without_shuffle():
+    tf = pytest.importorskip("tensorflow")
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(16)
+    with warns_once(UserWarning, match=r"a tf\.data\.Dataset without shuffle\(\)"):
+        fit(build(), [quiet()], data=data, epochs=1)
+
+
+def test_the_warning_names_the_rule_and_the_best_epoch_of_the_report():
+    def too_wide(train, validation):
+        return len(validation) == 30
+
+    verdicts = []
+    scripted(TRAIN, WORSE, rule=too_wide, action=verdicts.append)
+    best = verdicts[0].evidence["best_epoch"]
+    match = rf"\(rule too_wide\).*its best \(smoothed\) was .* in epoch {best}\."
+    with warns_once(kf.OverfittingWarning, match=match):
+        scripted(TRAIN, WORSE, rule=too_wide)
+
+
+def test_an_action_or_rule_of_another_kind_is_told_all_there_are():
+    with pytest.raises(TypeError, match=r"'warn', 'stop', or a callable.*Diagnosis"):
+        quiet(action=3)
+    with pytest.raises(TypeError, match=r"'auto', 'gl', 'pq', 'up', or a callable"):
+        quiet(rule=3)
+
+
+def test_a_metric_that_is_not_there_suggests_no_name_that_is_refused():
+    with pytest.raises(ValueError, match="Did you mean 'loss'") as info:
+        fit(build(), [quiet(monitor="va_loss")])
+    assert "val_loss" not in str(info.value)
+
+
+def test_the_learning_rate_of_the_model_is_in_the_advice():
+    monitor = quiet()
+    fit(build(optimizer=keras.optimizers.SGD(0.05)), [monitor], epochs=2)
+    assert monitor.report().curves.optimizer == ("SGD", pytest.approx(0.05))
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)
+    fit(build(optimizer=keras.optimizers.SGD(schedule)), [monitor], epochs=2)
+    assert monitor.report().curves.optimizer is None
+
+
+@pytest.mark.tensorflow_only  # on torch Keras's own get_weights warns
+def test_numpy_has_nothing_to_warn_of_that_a_plain_fit_does_not_raise():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DeprecationWarning)
+        model = build(l2=1e-3, optimizer=keras.optimizers.Adam(use_ema=True))
+        stopper = kf.EarlyStopping(
+            restore_best_weights=True, restore_best_optimizer=True, patience=9
+        )
+        swap = keras.callbacks.SwapEMAWeights()
+        monitors = [quiet(), quiet(monitor="accuracy"), stopper, swap]
+        fit(model, monitors, epochs=2)
+        assert monitors[0].report().curves.honest
+        stopper.set_state(stopper.get_state())

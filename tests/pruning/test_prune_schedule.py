@@ -11,6 +11,9 @@ from keras_fitkit.pruning.attachment import links_of
 from tests.pruning.models import FLAT, Watch, X, Y, array, conv_net, fit, mlp
 from tests.tools import warns_once
 
+# Keras's own, for a data set of unknown length, in every first epoch.
+RUNS_OUT = pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")
+
 
 def test_a_fraction_is_reached_at_three_quarters_of_the_fit():
     watch = Watch()
@@ -180,6 +183,46 @@ def test_steps_that_keras_does_not_know_ramp_by_epoch(capsys):
         per_epoch, [0.5 * (1 - (1 - e / 3) ** 3) for e in (1, 2, 3, 3)], atol=1 / 80
     )
     assert capsys.readouterr().out.count("rises by epoch") == 1
+
+
+@pytest.mark.tensorflow_only
+@RUNS_OUT
+def test_a_dataset_of_unknown_length(capsys):
+    import tensorflow as tf
+
+    def rows():
+        for start in range(0, 96, 16):
+            yield FLAT[start : start + 16], Y[start : start + 16]
+
+    signature = (
+        tf.TensorSpec((None, 8), tf.float32),
+        tf.TensorSpec((None,), tf.int64),
+    )
+    data = tf.data.Dataset.from_generator(rows, output_signature=signature)
+    model, watch = mlp(), Watch()
+    model.fit(data, epochs=4, verbose=0, callbacks=[kf.PruneSchedule(0.5), watch])
+    assert watch.violations == 0
+    assert len(watch.sparsity) == 4 * 6
+    assert watch.sparsity[0] > 0  # one update at the beginning of each epoch
+    assert len(set(watch.sparsity[:6])) == 1
+    assert watch.sparsity[-1] == 0.5
+    assert capsys.readouterr().out.count("rises by epoch") == 1
+
+
+@pytest.mark.tensorflow_only
+@RUNS_OUT
+def test_a_schedule_of_steps_needs_no_length():
+    import tensorflow as tf
+
+    data = tf.data.Dataset.from_tensor_slices((FLAT, Y)).batch(16)
+    unknown = data.filter(lambda x, y: True)
+    schedule = kf.PolynomialSparsity(0.5, 2, 9, power=1, frequency=3)
+    model, watch = mlp(), Watch()
+    model.fit(
+        unknown, epochs=2, verbose=0, callbacks=[kf.PruneSchedule(schedule), watch]
+    )
+    assert watch.violations == 0
+    assert watch.sparsity[7] < watch.sparsity[8] == watch.sparsity[-1] == 0.5
 
 
 def prune_by_generator(model, rows, prune, watch):
