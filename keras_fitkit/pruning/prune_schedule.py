@@ -344,6 +344,8 @@ class PruneSchedule(StepCounter):
 
     def _lay_out(self) -> None:
         """Fits the schedule to the length of the fit."""
+        if self._holds:
+            return
         self._plan, self._last = self._resolve(), None
         final = self._final()
         self._rule.check_final(final)

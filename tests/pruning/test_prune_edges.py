@@ -67,6 +67,19 @@ def test_a_callable_and_rigl_where_the_length_is_not_known(regrow):
         assert any((a != b).any() for a, b in itertools.pairwise(masks))
 
 
+@pytest.mark.tensorflow_only
+@pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")
+def test_hold_needs_no_length():
+    import tensorflow as tf
+
+    data = tf.data.Dataset.from_tensor_slices((FLAT, Y)).batch(16)
+    model = mlp()
+    fit(model, kf.PruneSchedule(0.5))
+    data = data.filter(lambda x, y: True)  # may leave any number
+    model.fit(data, epochs=2, verbose=0, callbacks=[kf.PruneSchedule.hold()])
+    assert real_sparsity(model) == 0.5
+
+
 def test_biases_and_norms_are_never_pruned_though_their_layer_is_named():
     inputs = keras.Input((4, 8))
     x = keras.layers.GRU(3, return_sequences=True, name="gru")(inputs)
