@@ -225,9 +225,9 @@ def global_seeds() -> list[Any]:
 def untrack(optimizer: Any, variable: Any) -> None:
     """Takes a variable out of an optimizer again; one that is not there is no error.
 
-    Private: `Optimizer._untrack_variable`. The public `add_variable` has no reverse
-    (keras#21009 asks for hooks of this kind); left in, the variable would be saved with
-    the optimizer's own and make its slots unreadable for a model without it.
+    Private: `Optimizer._untrack_variable`. The public `add_variable` has no reverse;
+    left in, the variable would be saved with the optimizer's own and make its slots
+    unreadable for a model without it.
     """
     if any(known is variable for known in optimizer.variables):
         optimizer._untrack_variable(variable)

@@ -192,7 +192,7 @@ def lamp_scores(scores: Array) -> Array:
         scores: shape (n,), magnitudes; infinite ones, of both signs, stay as they are.
 
     Reference: Lee et al., "Layer-adaptive Sparsity for the Magnitude-based Pruning",
-    2021, arXiv:2010.07611, eq. 2.
+    2021, arXiv:2010.07611.
     """
     finite = np.isfinite(scores)
     squares = np.square(np.where(finite, scores, 0.0), dtype=np.float64)

@@ -53,7 +53,7 @@ def taylor(weight: Array, context: ScoreContext) -> Array:
     """(w g)^2: the squared change of the loss, to first order, when w goes.
 
     Reference: Molchanov et al., "Importance Estimation for Neural Network Pruning",
-    2019, arXiv:1906.10771, eq. 7.
+    2019, arXiv:1906.10771.
     """
     return np.asarray(np.square(weight * _gradient(context)))
 
@@ -61,7 +61,7 @@ def taylor(weight: Array, context: ScoreContext) -> Array:
 def snip(weight: Array, context: ScoreContext) -> Array:
     """|w g|.
 
-    Reference: Lee et al., "SNIP", 2019, arXiv:1810.02340, eq. 6, without its
+    Reference: Lee et al., "SNIP", 2019, arXiv:1810.02340, without its
     normalization, which changes no order.
     """
     return np.asarray(np.abs(weight * _gradient(context)))
