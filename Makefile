@@ -8,6 +8,11 @@ PYTEST_ARGS ?=             # more arguments: make test PYTEST_ARGS="-k stopping 
 # The latest JAX needs Python 3.11; 0.6 is the last that has wheels for 3.10.
 JAX ?= 'jax[cpu]==0.10.2; python_version >= "3.11"' 'jax[cpu]==0.6.*; python_version < "3.11"'
 
+# Most of the time of the tests on JAX is compilation, much of it of one program.
+JAX_CACHE := JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.cache/jax \
+  JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 \
+  JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
+
 # A plain `torch` for Linux brings gigabytes of CUDA, so the CPU build is named. It is
 # not on PyPI, so pip may have to be told where it is.
 TORCH_VERSION := 2.13.0
@@ -46,7 +51,7 @@ test: .venv/.ready-dev ## run all tests and the examples in docstrings, README a
 	KERAS_BACKEND=tensorflow $(bin)/python $(pytest)
 
 test-jax: .venv-jax/.ready-test ## run the backend-neutral tests on JAX
-	KERAS_BACKEND=jax JAX_PLATFORMS=cpu .venv-jax/bin/python $(pytest)
+	KERAS_BACKEND=jax JAX_PLATFORMS=cpu $(JAX_CACHE) .venv-jax/bin/python $(pytest)
 
 test-torch: .venv-torch/.ready-test ## run the backend-neutral tests on PyTorch
 	KERAS_BACKEND=torch .venv-torch/bin/python $(pytest)

@@ -136,6 +136,62 @@ def running_callbacks() -> list[Any]:
     return found
 
 
+@dataclasses.dataclass(frozen=True)
+class RunningEpoch:
+    """Where the loop of the running `fit` is, seen from its own data.
+
+    Attributes:
+        epoch: the epoch that runs; before the first one, the epoch that will be first.
+        began: whether the loop over the epochs has begun.
+        shuffle: as given to `fit`.
+        steps_per_epoch: as given to `fit`.
+    """
+
+    epoch: int
+    began: bool
+    shuffle: Any
+    steps_per_epoch: int | None
+
+
+def running_epoch(data: Any) -> RunningEpoch | None:
+    """The epoch of the `fit` that trains on `data`, when called from within its loop.
+
+    Private: the local variables of `Model.fit`, as `running_fit`. A `PyDataset` is told
+    that an epoch begins, but not which one, and an end without a beginning before the
+    first epoch and after the build of a model (Keras 3.15). None within `evaluate` and
+    `predict`, also those that run inside a fit.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        names = frame.f_locals
+        if frame.f_code.co_name in ("fit", "evaluate", "predict") and {
+            "x",
+            "callbacks",
+        } <= set(names):
+            if frame.f_code.co_name != "fit" or names["x"] is not data:
+                return None
+            began = "epoch" in names
+            epoch = names["epoch"] if began else names.get("initial_epoch", 0)
+            return RunningEpoch(
+                epoch=int(epoch),
+                began=began,
+                shuffle=names.get("shuffle"),
+                steps_per_epoch=names.get("steps_per_epoch"),
+            )
+        frame = frame.f_back
+    return None
+
+
+def start_at_epoch(model: Any, epoch: int | None) -> None:
+    """Makes the running fit begin at `epoch`; None: as its caller says.
+
+    Private: `Model._initial_epoch`, which `fit` reads once, after `on_train_begin`. The
+    public `initial_epoch` must be known before the fit (keras#9462 asks for more). It
+    stays on the model and shortens later fits: take it off once it is read.
+    """
+    model._initial_epoch = epoch
+
+
 def _validation_weighted(names: dict[str, Any]) -> bool | None:
     given = names.get("validation_data")
     if not isinstance(given, tuple):

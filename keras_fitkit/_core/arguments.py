@@ -124,6 +124,18 @@ def path(name: str, value: object, *, suffix: str = "") -> Path:
     return clean
 
 
+def folder(name: str, value: object) -> Path:
+    """A path that is a folder, or that can become one."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise TypeError(message(name, "a path (str or os.PathLike)", value))
+    clean = Path(value).expanduser()
+    for part in (clean, *clean.parents):
+        if part.exists() and not part.is_dir():
+            hint = f"'{part}' is a file."
+            raise ValueError(message(name, "a folder, not a file", str(value), hint))
+    return clean
+
+
 def _interval(low: float, high: float, include_low: bool, include_high: bool) -> str:
     if math.isinf(low) and math.isinf(high):
         return ""

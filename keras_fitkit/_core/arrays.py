@@ -17,3 +17,19 @@ def to_numpy(value: Any) -> Any:
     if isinstance(value, keras.Variable):
         value = keras.ops.copy(value)
     return np.asarray(keras.ops.convert_to_numpy(value))
+
+
+def read_only(variable: Any) -> Any:
+    """The values of a variable for reading now, without a copy where that can be had.
+
+    NumPy's own `numpy()` of a TensorFlow tensor copies; its buffer does not. An update
+    of the variable later never shows in the array: TensorFlow writes to a new buffer
+    while somebody holds the old one. On torch it does show.
+    """
+    read = getattr(variable.value, "read_value", None)
+    if keras.backend.backend() != "tensorflow" or read is None:
+        return to_numpy(variable)
+    try:
+        return np.asarray(memoryview(read()))
+    except (TypeError, ValueError, BufferError):  # replicas; bfloat16
+        return to_numpy(variable)

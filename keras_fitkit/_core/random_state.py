@@ -64,6 +64,67 @@ def preserved(model: Any = None, *owners: object) -> Iterator[None]:
             restore(state)
 
 
+def global_state() -> dict[str, Any]:
+    """Every global random state as plain values and arrays, for `set_global_state`.
+
+    Python's, NumPy's legacy generator, Keras's global seed generator where there is
+    one, torch's where torch is loaded (all its CUDA devices too).
+    """
+    version, numbers, gauss = random.getstate()
+    kind, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
+    state: dict[str, Any] = {
+        "python": {
+            "version": version,
+            "numbers": np.array(numbers, np.uint32),
+            "gauss": gauss,
+        },
+        "numpy": {
+            "kind": str(kind),
+            "keys": np.array(keys),
+            "position": int(position),
+            "has_gauss": int(has_gauss),
+            "cached": float(cached),
+        },
+        "keras": [np.array(arrays.to_numpy(seed)) for seed in _private.global_seeds()],
+    }
+    torch = sys.modules.get("torch")
+    if torch is not None and hasattr(torch, "get_rng_state"):
+        state["torch"] = np.array(torch.get_rng_state())
+        if torch.cuda.is_available():
+            state["cuda"] = [np.array(s) for s in torch.cuda.get_rng_state_all()]
+    return state
+
+
+def set_global_state(state: dict[str, Any]) -> None:
+    """Puts back what `global_state` gave."""
+    if state["keras"]:
+        if not _private.global_seeds():
+            keras.random.uniform(())  # makes the generator
+        for variable, value in zip(
+            _private.global_seeds(), state["keras"], strict=True
+        ):
+            variable.assign(value)
+    python, legacy = state["python"], state["numpy"]
+    numbers = tuple(int(number) for number in python["numbers"])
+    random.setstate((python["version"], numbers, python["gauss"]))
+    np.random.set_state(  # noqa: NPY002
+        (
+            legacy["kind"],
+            legacy["keys"],
+            legacy["position"],
+            legacy["has_gauss"],
+            legacy["cached"],
+        )
+    )
+    torch = sys.modules.get("torch")
+    if torch is not None and "torch" in state:
+        torch.set_rng_state(torch.from_numpy(np.array(state["torch"])))
+        if "cuda" in state and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(
+                [torch.from_numpy(np.array(s)) for s in state["cuda"]]
+            )
+
+
 def _seeds(model: Any) -> list[Any]:
     """Seed generator states: what `variables` has beyond `weights`, and Keras's own."""
     found = _private.global_seeds()

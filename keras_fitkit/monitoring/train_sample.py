@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from keras_fitkit._core import _private, arguments, arrays, random_state
+from keras_fitkit._core import rows as of_rows
 
 SEED = 0  # of the rows that are drawn
 
@@ -170,7 +171,7 @@ def _rows_of_arrays(data: tuple[Any, ...], rows: int | None) -> tuple[Any, Any, 
     else:
         drawn = np.random.default_rng(SEED).choice(total, rows, replace=False)
         picked = np.sort(drawn)
-    parts = [_map(lambda leaf: _array(leaf, picked), part) for part in data]
+    parts = [of_rows.take(part, picked) for part in data]
     return tuple([*parts, None, None][:3])
 
 
@@ -181,14 +182,6 @@ def _count(leaf: Any) -> int:
         allowed = "arrays (or nested structures of arrays)"
         raise TypeError(arguments.message("train_data", allowed, leaf, hint))
     return int(shape[0])
-
-
-def _array(leaf: Any, picked: Any) -> Any:
-    if hasattr(leaf, "iloc"):  # a pandas Series or DataFrame
-        return leaf.iloc[picked].to_numpy()
-    if isinstance(leaf, np.ndarray):
-        return leaf[picked]
-    return arrays.to_numpy(leaf)[picked]
 
 
 def _map(function: Any, structure: Any) -> Any:

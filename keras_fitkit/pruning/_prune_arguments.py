@@ -9,10 +9,10 @@ from keras_fitkit._core import arguments, layers
 from keras_fitkit.pruning import (
     allocation,
     attachment,
+    given_schedules,
     gradients,
     patterns,
     regrowth,
-    schedules,
     targets,
 )
 from keras_fitkit.pruning import scores as scores_
@@ -63,7 +63,7 @@ def rule(
         allowed = "'unstructured' with `regrow`"
         raise ValueError(arguments.message("pattern", allowed, pattern))
     _check_fixed(sparsity, shape, pattern)
-    if not isinstance(allocated, str) and schedules.named_final(sparsity) == 0.0:
+    if not isinstance(allocated, str) and given_schedules.named_final(sparsity) == 0.0:
         allowed = "a fraction above 0 with a dict of shares, which rise along with it"
         raise ValueError(arguments.message("sparsity", allowed, sparsity))
     if shape.sparsity is not None and allocated not in ("uniform", "global", "lamp"):
@@ -94,7 +94,7 @@ def _check_compat(
 
 
 def _check_fixed(sparsity: Any, shape: patterns.Pattern, pattern: Any) -> None:
-    final = schedules.named_final(sparsity)
+    final = given_schedules.named_final(sparsity)
     if shape.sparsity is None or final is None:
         return
     if abs(final - shape.sparsity) > 1e-9:
@@ -136,20 +136,6 @@ def check_alone(found: Sequence[targets.Target]) -> None:
                 "`callbacks` must hold one PruneSchedule for each weight. "
                 f"Received: two for {target.path}. Give each its own `layers`."
             )
-
-
-def regrowth_end(plan: Any, length: int | None) -> int:
-    """The step from which connections are no longer exchanged."""
-    end = getattr(plan, "end_step", None)
-    if isinstance(end, int) and end > 0:
-        return end
-    return int(schedules.RAMP * length) if length else 1  # 1: not known yet
-
-
-def no_length(sparsity: Any) -> str:
-    """The error for a fit whose length cannot be known."""
-    allowed = "a schedule with steps of its own where a fit has no known end"
-    return arguments.message("sparsity", allowed, sparsity)
 
 
 def below_target(reached: float, target: float) -> str:

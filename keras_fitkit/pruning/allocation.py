@@ -7,6 +7,7 @@ to within one unit (a weight; a block or a channel with those patterns).
 from __future__ import annotations
 
 import fnmatch
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
@@ -15,13 +16,16 @@ import numpy as np
 
 from keras_fitkit._core import arguments
 from keras_fitkit.pruning.masks import (
+    CHUNK,
     Array,
     Mask,
+    Part,
     count_zeros,
     keep_largest,
+    keep_largest_of,
     split_count,
 )
-from keras_fitkit.pruning.patterns import Pattern, choose
+from keras_fitkit.pruning.patterns import Pattern, Unstructured, choose
 from keras_fitkit.pruning.targets import Target
 
 NAMES = ("uniform", "global", "erk", "lamp")
@@ -36,6 +40,8 @@ def masks(
     scores: Any,
     sparsity: float,
     final: float,
+    *,
+    repeatable: bool = False,
 ) -> list[Mask]:
     """One mask for each target.
 
@@ -44,13 +50,18 @@ def masks(
         pattern: the shape of the zeros.
         targets: the weights.
         scores: a callable that gives the scores of target number i, lowest go first.
-            It is called once for each, so that one array is in memory at a time
-            (all of them with "global" and "lamp").
+            It is called once for each, so that one array is in memory at a time; with
+            "global" and "lamp" all of them, unless they are `repeatable`.
         sparsity: the fraction of all weights that is zero now.
         final: the fraction at the end, to scale the sparsities of a dict.
+        repeatable: whether `scores` gives the same when it is called again, at little
+            cost.
     """
     if allocation in ("global", "lamp"):
-        return _together(pattern, targets, scores, sparsity, lamp=allocation == "lamp")
+        lamp = allocation == "lamp"
+        return _together(
+            pattern, targets, scores, sparsity, lamp=lamp, repeatable=repeatable
+        )
     sizes = [target.size // pattern.unit_size(target) for target in targets]
     if allocation == "erk":
         shapes = [target.shape for target in targets]
@@ -148,25 +159,54 @@ def _together(
     sparsity: float,
     *,
     lamp: bool,
+    repeatable: bool,
 ) -> list[Mask]:
     """All weights compete with each other."""
-    units = [pattern.units(target, scores(i)) for i, target in enumerate(targets)]
-    if lamp:
-        units = [lamp_scores(each) for each in units]
-    sizes = [pattern.unit_size(target) for target in targets]
-    total = sum(target.size for target in targets)
-    everything = np.concatenate(units)
-    zeros = count_zeros(total, sparsity)
-    if len(set(sizes)) == 1:
-        kept = keep_largest(everything, everything.size - round(zeros / sizes[0]))
+
+    def units(index: int) -> Array:
+        return pattern.units(targets[index], scores(index))
+
+    indices = range(len(targets))
+    if repeatable and isinstance(pattern, Unstructured):
+        parts = [
+            Part(targets[index].size, functools.partial(units, index))
+            for index in indices
+        ]
     else:
-        weights = np.repeat(sizes, [each.size for each in units])
-        kept = _keep_by_weight(everything, weights, zeros)
-    ends = np.cumsum([each.size for each in units])[:-1]
+        parts = [_held(units(index)) for index in indices]
+    sizes = [pattern.unit_size(target) for target in targets]
+    zeros = count_zeros(sum(target.size for target in targets), sparsity)
+    if lamp:
+        ranked = [_held(lamp_of_sorted(_sorted(part.make()))) for part in parts]
+        counts = [np.count_nonzero(kept) for kept in _best(ranked, sizes, zeros)]
+        found = (
+            keep_largest(_absolute(part.make()), int(count))
+            for part, count in zip(parts, counts, strict=True)
+        )
+        return [
+            pattern.mask(target, kept)
+            for target, kept in zip(targets, found, strict=True)
+        ]
     return [
-        pattern.mask(target, part)
-        for target, part in zip(targets, np.split(kept, ends), strict=True)
+        pattern.mask(target, kept)
+        for target, kept in zip(targets, _best(parts, sizes, zeros), strict=True)
     ]
+
+
+def _held(values: Array) -> Part:
+    return Part(values.size, lambda: values)
+
+
+def _best(parts: Sequence[Part], sizes: Sequence[int], zeros: int) -> list[Mask]:
+    """The units that stay when units worth `zeros` weights go."""
+    if len(set(sizes)) == 1:
+        total = sum(part.size for part in parts)
+        return keep_largest_of(parts, total - round(zeros / sizes[0]))
+    weights = np.repeat(sizes, [part.size for part in parts])
+    kept = _keep_by_weight(
+        np.concatenate([part.make() for part in parts]), weights, zeros
+    )
+    return np.split(kept, np.cumsum([part.size for part in parts])[:-1])
 
 
 def _keep_by_weight(scores: Array, weights: Array, zeros: int) -> Mask:
@@ -194,15 +234,37 @@ def lamp_scores(scores: Array) -> Array:
     Reference: Lee et al., "Layer-adaptive Sparsity for the Magnitude-based Pruning",
     2021, arXiv:2010.07611.
     """
-    finite = np.isfinite(scores)
-    squares = np.square(np.where(finite, scores, 0.0), dtype=np.float64)
-    order = np.argsort(squares, kind="stable")
-    ordered = squares[order]
-    rest = np.cumsum(ordered[::-1])[::-1]
-    out = np.empty(scores.size)
-    out[order] = np.divide(ordered, rest, out=np.zeros(scores.size), where=rest > 0)
-    out[~finite] = scores[~finite]
+    scores = _absolute(scores)
+    order = np.argsort(scores, kind="stable")
+    out = np.empty_like(scores)
+    out[order] = lamp_of_sorted(scores[order])
     return out
+
+
+def lamp_of_sorted(scores: Array) -> Array:
+    """The LAMP scores of sorted magnitudes, which have the same order, in place."""
+    first, last = (
+        np.searchsorted(scores, -np.inf, "right"),
+        np.searchsorted(scores, np.inf),
+    )
+    above = 0.0  # the sum of the squares further up
+    for end in range(int(last), int(first), -CHUNK):
+        part = scores[max(int(first), end - CHUNK) : end]
+        squares = np.square(part, dtype=np.float64)
+        rest = np.cumsum(squares[::-1])[::-1] + above
+        above = float(rest[0])
+        part[:] = np.divide(squares, rest, out=np.zeros(part.size), where=rest > 0)
+    return scores
+
+
+def _absolute(scores: Array) -> Array:
+    """Without the signs of finite ones; infinite ones are marks and stay."""
+    negative = (scores < 0) & np.isfinite(scores)
+    return np.where(negative, -scores, scores) if negative.any() else scores
+
+
+def _sorted(scores: Array) -> Array:
+    return np.sort(_absolute(scores))
 
 
 def erk_density(shapes: Sequence[tuple[int, ...]], density: float) -> list[float]:

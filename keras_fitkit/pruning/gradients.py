@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_fitkit._core import arguments, random_state
+from keras_fitkit._core import arguments, random_state, rows
 from keras_fitkit._core.layers import leaf_layers
 from keras_fitkit.pruning.masks import Array
 
@@ -34,44 +34,14 @@ def check_data(data: Any) -> tuple[Any, Any, Any] | None:
     if not isinstance(data, tuple) or len(data) not in (2, 3):
         hint = "Take a sample of the training data as arrays."
         raise TypeError(arguments.message("data", allowed, data, hint))
-    lengths = {_length(leaf) for leaf in keras.tree.flatten(data) if leaf is not None}
-    if len(lengths) != 1 or lengths == {0}:
-        allowed += " of the same length, not empty"
-        raise ValueError(
-            arguments.message("data", allowed, f"lengths {sorted(lengths)}")
-        )
+    rows.length("data", data, allowed)
     return (*data, None) if len(data) == 2 else data
-
-
-def _length(leaf: Any) -> int:
-    shape = getattr(leaf, "shape", None)
-    if not shape:
-        allowed = "None, (x, y) or (x, y, sample_weight) of arrays"
-        raise TypeError(arguments.message("data", allowed, leaf))
-    return int(shape[0])
-
-
-def rows(data: tuple[Any, Any, Any]) -> int:
-    """Number of rows of checked data."""
-    return _length(next(leaf for leaf in keras.tree.flatten(data) if leaf is not None))
 
 
 def take(data: tuple[Any, Any, Any], picked: Any) -> tuple[Any, Any, Any]:
     """The rows at `picked`."""
-    x, y, weight = (
-        None
-        if part is None
-        else keras.tree.map_structure(lambda leaf: _rows_of(leaf, picked), part)
-        for part in data
-    )
+    x, y, weight = (rows.take(part, picked) for part in data)
     return x, y, weight
-
-
-def _rows_of(leaf: Any, picked: Any) -> Any:
-    if hasattr(leaf, "iloc"):  # a pandas Series or DataFrame
-        return leaf.iloc[picked].to_numpy()
-    # Rows first: converting copies on TensorFlow.
-    return np.asarray(keras.ops.convert_to_numpy(leaf[picked]))
 
 
 def loss_gradients(
@@ -101,12 +71,29 @@ def loss_gradients(
     )
 
 
+def try_loss(model: Any, data: tuple[Any, Any, Any]) -> None:
+    """Computes the loss of one row, so that a later update does not fail.
+
+    Raises:
+        ValueError: the model has no loss, or `data` does not fit it.
+    """
+    try:
+        with random_state.model_preserved(model):
+            _loss(model, take(data, slice(0, 1)), 1.0)
+    except Exception as error:
+        allowed = "rows for which the compiled model computes a loss"
+        raise ValueError(
+            f"`data` must be {allowed}: scores and regrowth need its gradient. "
+            f"Received: an error from the first row: {error}"
+        ) from error
+
+
 def _summed(
     model: Any, variables: Sequence[Any], data: tuple[Any, Any, Any], scale: float
 ) -> list[Array]:
     """The gradients summed over the batches, computed from a loss times `scale`."""
     total = [np.zeros(tuple(variable.shape), np.float32) for variable in variables]
-    count = rows(data)
+    count = rows.length("data", data, "rows")
     of_batch = {
         "tensorflow": _tensorflow,
         "jax": _jax,
@@ -114,7 +101,7 @@ def _summed(
     }[keras.backend.backend()]
     for start in range(0, count, BATCH):
         batch = take(data, slice(start, min(start + BATCH, count)))
-        share = rows(batch) / count
+        share = rows.length("data", batch, "rows") / count
         found = of_batch(model, variables, batch, scale)
         for sum_, part in zip(total, found, strict=True):
             sum_ += np.asarray(part, np.float32) * (share / scale)

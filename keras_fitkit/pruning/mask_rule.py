@@ -88,6 +88,7 @@ class MaskRule:
             scored,
             moment.sparsity,
             moment.final,
+            repeatable=self.scores == "magnitude",
         )
         if self.regrow is None:
             return chosen

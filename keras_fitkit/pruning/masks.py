@@ -5,8 +5,9 @@ A mask is a boolean array of the shape of the scores, True where the weight stay
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,7 +18,21 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 
 SAMPLED_FROM = 1 << 18  # elements from which a sample narrows the search
 SAMPLE = 1 << 16
-CHUNK = 1 << 20
+CHUNK = 1 << 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Some of the scores that compete with each other.
+
+    Attributes:
+        size: how many there are.
+        make: gives them, shape (size,), the same each time it is called; not kept, so
+            that few of many parts need be in memory at once.
+    """
+
+    size: int
+    make: Callable[[], Array]
 
 
 def keep_largest(scores: Array, keep: int) -> Mask:
@@ -28,57 +43,76 @@ def keep_largest(scores: Array, keep: int) -> Mask:
         keep: from 0 to `scores.size`.
     """
     flat = scores.reshape(-1)
-    if keep <= 0:
-        return np.zeros(scores.shape, dtype=bool)
-    if keep >= flat.size:
-        return np.ones(scores.shape, dtype=bool)
-    threshold = kth_smallest(flat, flat.size - keep)
-    kept = flat > threshold
-    _add_first(kept, flat, threshold, keep - int(np.count_nonzero(kept)))
-    return np.asarray(kept.reshape(scores.shape))
+    (kept,) = keep_largest_of([Part(flat.size, lambda: flat)], keep)
+    return kept.reshape(scores.shape)
 
 
-def _add_first(kept: Mask, flat: Array, threshold: Any, missing: int) -> None:
-    """Sets the first `missing` elements equal to `threshold`, chunk by chunk.
+def keep_largest_of(parts: Sequence[Part], keep: int) -> list[Mask]:
+    """As `keep_largest` of all parts in a row, one mask of shape (size,) for each."""
+    total = sum(part.size for part in parts)
+    if keep <= 0 or keep >= total:
+        return [np.full(part.size, keep > 0) for part in parts]
+    threshold = kth_smallest_of(parts, total - keep)
+    kept = [part.make() > threshold for part in parts]
+    missing = keep - sum(int(np.count_nonzero(mask)) for mask in kept)
+    for part, mask in zip(parts, kept, strict=True):
+        if missing > 0:
+            missing -= _add_first(mask, part.make(), threshold, missing)
+    return kept
+
+
+def _add_first(kept: Mask, flat: Array, threshold: Any, most: int) -> int:
+    """Sets the first `most` elements equal to `threshold`; returns how many it set.
 
     By chunks because at a high sparsity nearly all elements tie at zero, and their
     indices would take twice the memory of the weights.
     """
+    done = 0
     for start in range(0, flat.size, CHUNK):
-        if missing <= 0:
-            return
-        found = np.flatnonzero(flat[start : start + CHUNK] == threshold)[:missing]
+        if done == most:
+            break
+        found = np.flatnonzero(flat[start : start + CHUNK] == threshold)[: most - done]
         kept[start + found] = True
-        missing -= len(found)
+        done += len(found)
+    return done
 
 
 def kth_smallest(values: Array, index: int) -> Any:
-    """The value that would stand at `index` if `values` were sorted; exact.
+    """The value that would stand at `index`, from 0, if `values` were sorted."""
+    return kth_smallest_of([Part(values.size, lambda: values)], index)
 
-    In a large array a sorted sample brackets it first, so that only the few values
+
+def kth_smallest_of(parts: Sequence[Part], index: int) -> Any:
+    """The value that would stand at `index` if all were sorted in one row; exact.
+
+    Where there are many a sorted sample brackets it first, so that only the few values
     within the bracket are partitioned. Where the sample misleads, all are.
 
     Args:
-        values: shape (n,), no NaN.
-        index: from 0 to n - 1.
+        parts: no NaN.
+        index: from 0 to their size - 1.
     """
-    if values.size >= SAMPLED_FROM:
-        low, high = _bracket(values, index)
-        below = int(np.count_nonzero(values < low))
-        if below <= index:
-            at_most = int(np.count_nonzero(values <= low))
-            if index < at_most:
-                return low
-            inside = values[(values > low) & (values <= high)]
-            if index < at_most + inside.size:
-                return _partitioned(inside, index - at_most)
-    return _partitioned(values.copy(), index)
+    total = sum(part.size for part in parts)
+    if total >= SAMPLED_FROM:
+        low, high = _bracket(parts, total, index)
+        below, at_most, between = 0, 0, []
+        for part in parts:
+            values = part.make()
+            below += int(np.count_nonzero(values < low))
+            at_most += int(np.count_nonzero(values <= low))
+            between.append(values[(values > low) & (values <= high)])
+        if below <= index < at_most:
+            return low
+        inside = np.concatenate(between)
+        if at_most <= index < at_most + inside.size:
+            return _partitioned(inside, index - at_most)
+    return _partitioned(np.concatenate([part.make() for part in parts]), index)
 
 
-def _bracket(values: Array, index: int) -> tuple[Any, Any]:
-    stride = values.size // SAMPLE | 1  # odd, so that it does not walk along a column
-    sample = np.sort(values[::stride])
-    share = (index + 0.5) / values.size
+def _bracket(parts: Sequence[Part], total: int, index: int) -> tuple[Any, Any]:
+    stride = total // SAMPLE | 1  # odd, so that it does not walk along a column
+    sample = np.sort(np.concatenate([part.make()[::stride] for part in parts]))
+    share = (index + 0.5) / total
     middle = share * len(sample)
     spread = 4.0 * math.sqrt(len(sample) * share * (1.0 - share)) + 2.0
     low = sample[max(0, math.floor(middle - spread))]

@@ -14,8 +14,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from keras_fitkit._core import arguments
-from keras_fitkit.pruning.masks import CHUNK, Array, Mask, keep_largest
+from keras_fitkit.pruning.masks import Array, Mask, keep_largest
 from keras_fitkit.pruning.targets import Target
+
+_SORTED = 1 << 14  # weights sorted at once
 
 ALLOWED = (
     "'unstructured', 'row', 'column', 'N:M' such as '2:4', or "
@@ -97,14 +99,15 @@ class KeepNOfM:
 
     def units(self, target: Target, scores: Array) -> Array:
         """The scores, infinite where the weight is among the `keep` best of its run."""
-        channels = target.matrices(scores).transpose(0, 2, 1)
-        rows = channels.reshape(-1, channels.shape[-1])
-        best = np.empty(rows.shape, scores.dtype)
-        step = max(1, CHUNK // max(1, rows.shape[1]))
-        for start in range(0, len(rows), step):  # the sort takes eight bytes a weight
-            part = slice(start, start + step)
-            best[part] = self._marked(rows[part])
-        return self._back(target, best).reshape(-1)
+        best = np.array(target.matrices(scores), order="C")
+        places, inputs, outputs = best.shape
+        step = max(1, _SORTED // max(1, places * inputs))
+        for start in range(0, outputs, step):  # the sort takes eight bytes a weight
+            part = best[:, :, start : start + step]
+            rows = part.transpose(0, 2, 1).reshape(-1, inputs)
+            marked = self._marked(rows).reshape(places, -1, inputs)
+            part[:] = marked.transpose(0, 2, 1)
+        return np.asarray(target.from_matrices(best).reshape(-1))
 
     def mask(self, target: Target, kept: Mask) -> Mask:
         """The units are the weights."""
@@ -120,11 +123,6 @@ class KeepNOfM:
         stays = np.zeros(runs.shape, dtype=bool)
         np.put_along_axis(stays, order[..., : self.keep], True, axis=-1)
         return np.where(stays, np.inf, runs).reshape(len(rows), -1)[:, :filled]
-
-    def _back(self, target: Target, rows: Array) -> Array:
-        places, inputs, outputs = target.matrices(np.empty(target.shape, bool)).shape
-        cube = rows.reshape(places, outputs, inputs).transpose(0, 2, 1)
-        return np.asarray(target.from_matrices(cube))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,4 +238,5 @@ def _misfit(pattern: Any, allowed: str) -> str:
 def choose(pattern: Pattern, target: Target, scores: Array, zeros: int) -> Mask:
     """The mask with `zeros` units less, those of the lowest scores."""
     units = pattern.units(target, scores)
+    del scores  # as large as the weight
     return pattern.mask(target, keep_largest(units, units.size - zeros))

@@ -12,17 +12,17 @@ from keras_fitkit._core import _private, arguments
 from keras_fitkit._core.callback import StepCounter
 from keras_fitkit._core.console import say
 from keras_fitkit._core.metric_names import SPARSITY_TOLERANCE
-from keras_fitkit._core.schedules import SparsitySchedule
 from keras_fitkit.pruning import (
     _prune_arguments,
     allocation,
     attachment,
+    given_schedules,
+    gradients,
     rewinding,
-    schedules,
     targets,
-    tfmot_masks,
 )
 from keras_fitkit.pruning.mask_rule import Moment
+from keras_fitkit.pruning.timeline import Timeline
 
 
 class PruneSchedule(StepCounter):
@@ -88,7 +88,8 @@ class PruneSchedule(StepCounter):
         ValueError, TypeError: an argument outside its range, by name. When the fit
             begins: a pattern of layers that matches nothing, a pattern that does not
             divide a kernel, two PruneSchedules on one weight, nothing to prune, a
-            quantized kernel. At an update: NaN in a weight.
+            quantized kernel, `data` without a loss, a `rewind_step` in the middle of
+            an execution of several steps. At an update: NaN in a weight.
 
     Example:
         >>> import keras, numpy as np, keras_fitkit as kf
@@ -109,11 +110,8 @@ class PruneSchedule(StepCounter):
 
     _state_attributes: ClassVar[tuple[str, ...]] = (
         "masks_",
-        "length_",
-        "by_epoch_",
+        "timeline_",
         "epochs_",
-        "handled_",
-        "asked_",
         "rewind_",
     )
 
@@ -132,7 +130,7 @@ class PruneSchedule(StepCounter):
         verbose: int = 0,
     ) -> None:
         super().__init__()
-        self.sparsity = schedules.check(sparsity)
+        self.sparsity = given_schedules.check(sparsity)
         self.layers = targets.check_selection("layers", layers)
         self.exclude = targets.check_selection("exclude", exclude)
         self.verbose = arguments.integer("verbose", verbose, low=0, high=2)
@@ -165,16 +163,9 @@ class PruneSchedule(StepCounter):
 
     def _reset(self) -> None:
         self._masks: dict[str, Any] = {}
-        self._plan: SparsitySchedule | None = None
-        self._last: float | None = None  # what is asked for at the end, once known
-        self._total: float | None = None  # and what all weights together have then
-        self._epochs_left: int | None = None
+        self._timeline = Timeline(self.sparsity, self._rule)
         self._open = False
-        self.length_: int | None = None  # steps (or epochs) of the fit
-        self.by_epoch_ = False
         self.epochs_ = 0  # begun in this fit
-        self.handled_ = 0  # the last step whose update is done
-        self.asked_: float | None = None  # the sparsity of the last update
         self.rewind_: dict[str, Any] | None = None
 
     @property
@@ -204,10 +195,16 @@ class PruneSchedule(StepCounter):
         """The fraction there will be at the end; exactly that reached, once it is."""
         if self._holds:
             return self.sparsity_
-        final = self._final()
-        total = final if self._total is None else self._total
-        # Counts are whole: what was asked for may lie a part of a weight away.
-        return min(total, self.sparsity_) if self._reached(final) else total
+        return self._timeline.target(self.sparsity_)
+
+    @property
+    def timeline_(self) -> dict[str, Any]:
+        """How long the fit is, and the last update, as plain values."""
+        return self._timeline.state
+
+    @timeline_.setter
+    def timeline_(self, state: Mapping[str, Any]) -> None:
+        self._timeline.state = state
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Puts back what `get_state` gave. Nothing is changed when it does not fit.
@@ -253,6 +250,10 @@ class PruneSchedule(StepCounter):
         for target in found:
             self._rule.pattern.check(target)
         allocation.check_matches(self._rule.allocation, found)
+        steps = (self.params or {}).get("steps")
+        rewinding.check_step(self.sparsity, self._execution_size, steps)
+        if self._rule.data is not None:
+            gradients.try_loss(model, self._rule.data)
         if not found:
             warnings.warn(_prune_arguments.NOTHING_TO_HOLD, UserWarning, stacklevel=2)
         if not model.optimizer.built:
@@ -270,11 +271,16 @@ class PruneSchedule(StepCounter):
         """Lays out the schedule over the fit, once its length is known."""
         super().on_epoch_begin(epoch, logs)
         self.epochs_ += 1
-        if self.epochs_ == 1 and self.length_ is None:
-            self._measure(epoch)
-        if self._plan is None:
-            self._lay_out()
-        if self.by_epoch_ and not self._holds:
+        if self._holds:
+            return
+        timeline = self._timeline
+        if self.epochs_ == 1:
+            timeline.measure(self.params or {}, epoch)
+            if timeline.by_epoch:
+                say(_prune_arguments.BY_EPOCH)
+        if timeline.plan is None:
+            timeline.lay_out([each.target for each in self._attached])
+        if timeline.by_epoch:
             self._update_if_due(self.epochs_)
 
     def on_train_batch_begin(
@@ -290,7 +296,7 @@ class PruneSchedule(StepCounter):
                 self._mask_variables(),
                 optimizer=self.sparsity.rewind_optimizer,
             )
-        if not self.by_epoch_:
+        if not self._timeline.by_epoch:
             # What is due within the execution that begins is done before it.
             self._update_if_due(self.step_ + self._execution_size)
         if self._rule.tfmot:
@@ -305,10 +311,12 @@ class PruneSchedule(StepCounter):
         """Writes `sparsity` and `sparsity_target` into `logs`."""
         super().on_epoch_end(epoch, logs)
         self._close()
-        if self.length_ is None and self._epochs_left and self.epochs_ == 1:
-            # Keras did not know the steps; the other epochs will have as many.
-            self.length_ = self.step_ * self._epochs_left
-            self._lay_out()
+        if (
+            self.epochs_ == 1
+            and not self._holds
+            and self._timeline.measured(self.step_)
+        ):
+            self._timeline.lay_out([each.target for each in self._attached])
         if logs is not None:
             logs["sparsity"] = self.sparsity_
             logs["sparsity_target"] = self.sparsity_target_
@@ -328,86 +336,31 @@ class PruneSchedule(StepCounter):
         elif self.verbose:
             say(f"PruneSchedule: {reached:.2%} of the pruned weights are zero.")
 
-    def _measure(self, epoch: int) -> None:
-        """Finds how long the fit is: in steps, or where they are unknown in epochs."""
-        params = self.params or {}
-        steps, epochs = params.get("steps"), params.get("epochs")
-        left = None if epochs is None else int(epochs) - epoch
-        self._epochs_left = left
-        if steps is not None and left is not None:
-            self.length_ = int(steps) * left
-        elif schedules.needs_length(self.sparsity) and not self._holds:
-            if left is None:
-                raise ValueError(_prune_arguments.no_length(self.sparsity))
-            self.by_epoch_, self.length_ = True, left
-            say(_prune_arguments.BY_EPOCH)
-
-    def _lay_out(self) -> None:
-        """Fits the schedule to the length of the fit."""
-        if self._holds:
-            return
-        self._plan, self._last = self._resolve(), None
-        final = self._final()
-        self._rule.check_final(final)
-        found = [each.target for each in self._attached]
-        self._total = allocation.total(self._rule.allocation, found, final)
-
-    def _resolve(self) -> SparsitySchedule:
-        if self._rule.once:
-            return schedules.OneShotSparsity(float(self._rule.pattern.sparsity or 0.0))
-        exact = self._rule.tfmot
-        return schedules.resolve(
-            self.sparsity, self.length_, exact=exact, by_epoch=self.by_epoch_
-        )
-
-    def _final(self) -> float:
-        if self._holds:
-            return self.sparsity_
-        if self._plan is None:
-            return schedules.named_final(self.sparsity) or 0.0
-        if self._last is None:
-            self._last = schedules.final_of(self._plan, self.length_)
-        return self._last
-
-    def _reached(self, final: float) -> bool:
-        # tfmot's schedules give float32: the nearest to 0.7 is 1.2e-8 below it.
-        return self.asked_ is not None and self.asked_ >= final - 1e-7
-
     def _mask_variables(self) -> list[Any]:
         return [each.link.mask for each in self._attached]
 
     def _update_if_due(self, step: int) -> None:
-        """Does the last update due up to `step` (an execution may skip some)."""
-        plan = self._plan
-        if plan is None:
-            return
-        due = [s for s in range(self.handled_ + 1, step + 1) if plan.should_update(s)]
-        self.handled_ = max(self.handled_, step)
-        if due:
-            self._update(plan, due[-1])
+        moment = self._timeline.due(step)
+        if moment is not None:
+            self._update(moment)
 
-    def _update(self, plan: SparsitySchedule, step: int) -> None:
+    def _update(self, moment: Moment) -> None:
         model = self.model  # on JAX this brings the weights back
-        exact = self._rule.tfmot
-        asked = tfmot_masks.sparsity(plan, step) if exact else plan(step)
-        end = _prune_arguments.regrowth_end(plan, self.length_)
-        moment = Moment(step, asked, self._final(), end)
         found = self._rule.masks(model, self._attached, moment)
         for each, mask in zip(self._attached, found, strict=True):
             each.set(mask)
-        self.asked_, self._open = asked, False
+        self._timeline.asked, self._open = moment.sparsity, False
         if rewinding.wanted(self.sparsity, self.rewind_):
             rewinding.rewind(model, self.rewind_, self._mask_variables())
             for each in self._attached:
                 each.apply()
         if self.verbose > 1:
-            unit = "epoch" if self.by_epoch_ else "step"
-            say(f"PruneSchedule: {unit} {step}: sparsity {self.sparsity_:.2%}")
+            unit = "epoch" if self._timeline.by_epoch else "step"
+            say(f"PruneSchedule: {unit} {moment.step}: sparsity {self.sparsity_:.2%}")
 
     def _let_move(self, step: int) -> None:
         """Opens the masks for one step if `step`, the next, brings an update."""
-        plan = self._plan
-        if plan is not None and plan.should_update(step):
+        if self._timeline.brings_update(step):
             for each in self._attached:
                 each.open()
             self._open = True

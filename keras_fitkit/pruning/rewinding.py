@@ -7,8 +7,30 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_fitkit._core import arguments
 from keras_fitkit.pruning.attachment import base_optimizer
 from keras_fitkit.pruning.schedules import IterativeSparsity
+
+
+def check_step(sparsity: Any, execution: int, epoch_steps: int | None) -> None:
+    """The step to go back to must lie between two executions of the compiled step.
+
+    Args:
+        sparsity: the argument of `PruneSchedule`.
+        execution: `steps_per_execution` of the model.
+        epoch_steps: steps of an epoch, after which a new execution begins, or None.
+
+    Raises:
+        ValueError: it lies within one.
+    """
+    step = getattr(sparsity, "rewind_step", None)
+    if step is None or execution == 1:
+        return
+    within = step % epoch_steps if epoch_steps else step
+    if within % execution:
+        allowed = f"the end of an execution with steps_per_execution={execution}"
+        hint = f"Pass a multiple of {execution}, or compile the model with 1."
+        raise ValueError(arguments.message("rewind_step", allowed, step, hint))
 
 
 def due(sparsity: Any, step: int, taken: Any) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import keras
 import numpy as np
 
-from keras_fitkit._core import _private, arguments
+from keras_fitkit._core import _private, arguments, arrays
 from keras_fitkit._core.layers import leaf_layers
 from keras_fitkit.pruning.masks import Array
 
@@ -117,8 +117,8 @@ def find_zeros(
 
 
 def to_array(variable: Any) -> Array:
-    """The values as float32, or float64 where they are of that kind."""
-    value = np.asarray(keras.ops.convert_to_numpy(variable))
+    """The values as float32 or float64, to be read at once and not written to."""
+    value: Array = arrays.read_only(variable)
     if value.dtype in (np.float32, np.float64):
         return value
     return value.astype(np.float32)

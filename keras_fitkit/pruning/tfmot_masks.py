@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from keras_fitkit._core.schedules import PolynomialSparsity
+from keras_fitkit.pruning.given_schedules import FromTfmot
 from keras_fitkit.pruning.masks import Array, Mask, kth_smallest
-from keras_fitkit.pruning.schedules import FromTfmot
 
 _POLYNOMIAL = "PolynomialDecay"  # tfmot's; its attributes have the names of ours
 _ONE = np.float32(1.0)

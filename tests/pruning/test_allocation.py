@@ -142,3 +142,45 @@ def test_n_of_m_comes_out_whole_whatever_shares_the_zeros(name):
     pattern = patterns.parse("2:4")
     masks = allocation.masks(name, pattern, found, scores.__getitem__, 0.5, 0.5)
     assert all((m.reshape(-1, 4, m.shape[1]).sum(1) == 2).all() for m in masks)
+
+
+@pytest.mark.parametrize("name", ["global", "lamp"])
+@given(sparsity=st.floats(0, 0.99))
+def test_scores_that_can_be_had_again_give_the_same_masks(name, sparsity):
+    held, again = (
+        allocation.masks(
+            name,
+            UNSTRUCTURED,
+            TARGETS,
+            SCORES.__getitem__,
+            sparsity,
+            sparsity,
+            repeatable=repeatable,
+        )
+        for repeatable in (False, True)
+    )
+    for one, other in zip(held, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("sparsity", [0.1, 0.5, 0.93])
+def test_lamp_takes_the_lowest_lamp_scores_of_all(sparsity):
+    everything = np.concatenate(
+        [allocation.lamp_scores(scores.ravel()) for scores in SCORES]
+    )
+    gone = round(everything.size * sparsity)
+    expected = everything >= np.sort(everything)[gone]
+    found = allocation.masks(
+        "lamp", UNSTRUCTURED, TARGETS, SCORES.__getitem__, sparsity, sparsity
+    )
+    np.testing.assert_array_equal(np.concatenate([m.ravel() for m in found]), expected)
+
+
+def test_what_is_gone_stays_gone_among_signed_scores():
+    scores = [np.where(SCORES[0] > 1.0, -SCORES[0], SCORES[0]), *SCORES[1:]]
+    scores[1] = np.where(SCORES[1] < 0.1, -np.inf, SCORES[1])
+    found = allocation.masks(
+        "lamp", UNSTRUCTURED, TARGETS, scores.__getitem__, 0.6, 0.6
+    )
+    assert not (found[1] & np.isinf(scores[1])).any()
+    assert sum(int((~mask).sum()) for mask in found) == round(0.6 * sum(SIZES))

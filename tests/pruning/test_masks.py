@@ -98,3 +98,14 @@ def test_split_counts_add_up_and_fit(parts, sparsity):
 def test_split_rounds_the_largest_remainders_up():
     # 1.5 + 2.7 + .8 = 5: two whole ones are missing after rounding down to 1, 2, 0.
     assert masks.split_count(5, [1.5, 2.7, 0.8], [9, 9, 9]) == [1, 3, 1]
+
+
+@pytest.mark.parametrize("kind", ["normal", "mostly zeros", "few values", "misleading"])
+@pytest.mark.parametrize("share", [0.0001, 0.02, 0.5, 0.97])
+def test_parts_compete_as_one_row_would(kind, share):
+    values = large(kind)
+    rows = np.split(values, [7, 7, LARGE // 3, LARGE - 100])  # one of them is empty
+    parts = [masks.Part(row.size, row.copy) for row in rows]
+    keep = int(LARGE * share)
+    together = np.concatenate(masks.keep_largest_of(parts, keep))
+    np.testing.assert_array_equal(together, masks.keep_largest(values, keep))

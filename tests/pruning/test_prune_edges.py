@@ -259,3 +259,38 @@ def test_a_state_that_is_refused_changes_nothing():
 def test_dict_shares_rise_along_with_a_fraction_above_0():
     with pytest.raises(ValueError, match="a fraction above 0 with a dict of shares"):
         kf.PruneSchedule(0.0, allocation={"first": 0.9})
+
+
+def refused_before_the_first_step(model, data):
+    before = model.get_weights()
+    with pytest.raises(ValueError, match="`data` must be rows for which"):
+        fit(model, kf.PruneSchedule(0.5, scores="taylor", data=data))
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_data_of_another_shape_is_an_error_before_the_first_step():
+    refused_before_the_first_step(mlp(), (FLAT[:, :3], Y))
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() == "jax",
+    reason="Keras on JAX takes no loss for a loss of 0",
+)
+def test_a_model_without_a_loss_is_an_error_before_the_first_step():
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(3)])
+    model.compile("sgd")
+    refused_before_the_first_step(model, (FLAT, Y))
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() == "torch", reason="Keras on torch runs single steps"
+)
+def test_rewinding_into_an_execution_of_several_steps_is_an_error():
+    model = mlp(steps_per_execution=4)  # 6 steps an epoch: 4 and 2
+    schedule = kf.IterativeSparsity(0.5, 1, rewind_step=2)
+    with pytest.raises(ValueError, match="`rewind_step` must be the end of an exec"):
+        fit(model, kf.PruneSchedule(schedule))
+    for step in (4, 6, 0):
+        schedule = kf.IterativeSparsity(0.5, 1, rewind_step=step)
+        fit(mlp(steps_per_execution=4), kf.PruneSchedule(schedule))

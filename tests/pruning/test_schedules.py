@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import keras_fitkit as kf
-from keras_fitkit.pruning import schedules
+from keras_fitkit.pruning import given_schedules
 
 SCHEDULES = [
     kf.OneShotSparsity(0.5, step=3),
@@ -60,14 +60,14 @@ def test_iterative_needs_steps_for_its_rounds():
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 50, 1000, 12345])
 def test_a_fraction_is_a_cubic_ramp_over_three_quarters(steps):
-    schedule = schedules.resolve(0.8, steps)
+    schedule = given_schedules.resolve(0.8, steps)
     end = max(1, math.ceil(0.75 * steps))
     assert isinstance(schedule, kf.PolynomialSparsity)
     assert (schedule.begin_step, schedule.end_step, schedule.power) == (0, end, 3.0)
     updates = [step for step in range(1, steps + 1) if schedule.should_update(step)]
     assert updates[-1] == end
     assert schedule(end) == 0.8
-    assert len(updates) <= 2 * schedules.UPDATES
+    assert len(updates) <= 2 * given_schedules.UPDATES
 
 
 def test_a_callable_is_asked_now_and_then_and_in_the_last_step():
@@ -77,17 +77,17 @@ def test_a_callable_is_asked_now_and_then_and_in_the_last_step():
         asked.append(step)
         return min(0.5, step / 1000)
 
-    schedule = schedules.resolve(ramp, 1050)
+    schedule = given_schedules.resolve(ramp, 1050)
     updates = [step for step in range(1, 1051) if schedule.should_update(step)]
     assert updates == [*range(10, 1050, 10), 1050]
     assert asked == []
     assert schedule(100) == 0.1
-    assert schedules.final_of(schedule, 1050) == 0.5
+    assert given_schedules.final_of(schedule, 1050) == 0.5
 
 
 @pytest.mark.parametrize("value", [80, -0.1, float("nan"), "0.5x", None])
 def test_what_a_callable_returns_is_checked(value):
-    schedule = schedules.resolve(lambda step: value, 100)
+    schedule = given_schedules.resolve(lambda step: value, 100)
     with pytest.raises(ValueError, match=r"returns a fraction in \[0, 1\).*step 7"):
         schedule(7)
 
@@ -112,22 +112,22 @@ def test_a_tfmot_schedule_is_taken_as_it_is_and_gets_its_last_update(
     begin, end, frequency
 ):
     given_ = PruningSchedule(begin, end, frequency)
-    assert schedules.check(given_) is given_
+    assert given_schedules.check(given_) is given_
     theirs = [step for step in range(1, 60) if given_(step)[0]]
-    exact = schedules.resolve(given_, 59, exact=True)
+    exact = given_schedules.resolve(given_, 59, exact=True)
     assert [step for step in range(1, 60) if exact.should_update(step)] == theirs
-    ours = schedules.resolve(given_, 59)
+    ours = given_schedules.resolve(given_, 59)
     last = {end} if end > 0 else set()
     assert [s for s in range(1, 60) if ours.should_update(s)] == sorted(
         {*theirs, *last}
     )
     assert ours(50) == pytest.approx(0.5)
-    assert schedules.final_of(ours, 59) == 0.8
+    assert given_schedules.final_of(ours, 59) == 0.8
 
 
 def test_a_tfmot_schedule_without_a_range_is_refused():
     with pytest.raises(ValueError, match="ends after it begins"):
-        schedules.check(PruningSchedule(5, 5, 1))
+        given_schedules.check(PruningSchedule(5, 5, 1))
 
 
 def test_a_tfmot_schedule_without_the_usual_attributes_is_asked():
@@ -138,14 +138,14 @@ def test_a_tfmot_schedule_without_the_usual_attributes_is_asked():
         def __call__(self, step):
             return step in (3, 9), 0.25
 
-    schedule = schedules.resolve(Odd(), 20)
+    schedule = given_schedules.resolve(Odd(), 20)
     assert [step for step in range(1, 21) if schedule.should_update(step)] == [3, 9]
     assert schedule(3) == 0.25
 
 
 def test_only_what_has_no_steps_of_its_own_needs_the_length_of_the_fit():
-    assert schedules.needs_length(0.5)
-    assert schedules.needs_length(kf.IterativeSparsity(0.5, 2))
-    assert not schedules.needs_length(SCHEDULES[2])
-    assert not schedules.needs_length(kf.ConstantSparsity(0.5))
-    assert not schedules.needs_length(lambda step: 0.5)
+    assert given_schedules.needs_length(0.5)
+    assert given_schedules.needs_length(kf.IterativeSparsity(0.5, 2))
+    assert not given_schedules.needs_length(SCHEDULES[2])
+    assert not given_schedules.needs_length(kf.ConstantSparsity(0.5))
+    assert not given_schedules.needs_length(lambda step: 0.5)
