@@ -38,7 +38,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the tests use all cores themselves, and targets share an environment
-.PHONY: help demo test test-jax test-torch test-oldest lint format type docs build \
+.PHONY: help demo test test-jax test-torch test-oldest soak lint format type docs build \
   bench check clean distclean FORCE
 
 help: ## show this list
@@ -55,6 +55,9 @@ test-jax: .venv-jax/.ready-test ## run the backend-neutral tests on JAX
 
 test-torch: .venv-torch/.ready-test ## run the backend-neutral tests on PyTorch
 	KERAS_BACKEND=torch .venv-torch/bin/python $(pytest)
+
+soak: .venv/.ready-dev ## kill a training at 20 random moments and compare (minutes)
+	KERAS_BACKEND=tensorflow $(bin)/python tests/reliability/soak.py --kills 20
 
 test-oldest: .venv-oldest/.ready-test ## run all tests with the lowest supported versions
 	KERAS_BACKEND=tensorflow .venv-oldest/bin/python $(pytest)

@@ -3,11 +3,15 @@
 The public names are these; everything else may change without notice.
 """
 
+from keras_fitkit import checkpoint as checkpoint
 from keras_fitkit import monitoring as monitoring
 from keras_fitkit import pruning as pruning
 from keras_fitkit._core.schedules import ConstantSparsity as ConstantSparsity
 from keras_fitkit._core.schedules import PolynomialSparsity as PolynomialSparsity
 from keras_fitkit._core.schedules import SparsitySchedule as SparsitySchedule
+from keras_fitkit.checkpoint import Checkpoint as Checkpoint
+from keras_fitkit.checkpoint import ReproducibleDataset as ReproducibleDataset
+from keras_fitkit.checkpoint import resumable as resumable
 from keras_fitkit.monitoring import Diagnosis as Diagnosis
 from keras_fitkit.monitoring import EarlyStopping as EarlyStopping
 from keras_fitkit.monitoring import OverfitMonitor as OverfitMonitor
@@ -24,6 +28,7 @@ from keras_fitkit.pruning import sparsity_of as sparsity_of
 __version__ = "0.1.0"
 
 __all__ = [
+    "Checkpoint",
     "ConstantSparsity",
     "CosineSparsity",
     "Diagnosis",
@@ -34,11 +39,14 @@ __all__ = [
     "OverfittingWarning",
     "PolynomialSparsity",
     "PruneSchedule",
+    "ReproducibleDataset",
     "SparsityReport",
     "SparsitySchedule",
     "StoppingReport",
+    "checkpoint",
     "diagnose",
     "monitoring",
     "pruning",
+    "resumable",
     "sparsity_of",
 ]

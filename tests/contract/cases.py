@@ -9,6 +9,7 @@ import dataclasses
 import re
 from typing import Any
 
+import keras
 import numpy as np
 
 import keras_fitkit as kf
@@ -49,6 +50,28 @@ ROUNDS = {"final_sparsity": 0.8, "rounds": 2}
 N_OF_M = {"pattern": "2:4"}
 TFMOT = {"compat": "tfmot"}
 RIGL = {"regrow": "rigl", "data": (np.ones((2, 3)), np.ones((2, 1)))}
+
+ROWS = {"x": np.ones((2, 1)), "seed": 0}
+RUN = {"directory": "run"}
+CHECKPOINT = {
+    "directory": [
+        *bad(__file__, text="a folder, not a file", callbacks=[]),
+        *bad(f"{__file__}/run", text="is a file", callbacks=[]),
+        *bad(3, text="a path (str or os.PathLike)", error=TypeError, callbacks=[]),
+    ],
+    "callbacks": [
+        *bad([3], text="a list of keras.callbacks.Callback", error=TypeError, **RUN),
+        *bad(
+            [keras.callbacks.LambdaCallback()], text="whose state can be stored", **RUN
+        ),
+    ],
+    "data": bad(
+        np.ones(3), text="set_epoch(epoch)", error=TypeError, callbacks=[], **RUN
+    ),
+    "every": bad(0, text="an integer >= 1", callbacks=[], **RUN),
+    "keep": bad(0, text="an integer >= 1", callbacks=[], **RUN),
+    "verbose": bad(-1, 3, text="an integer in [0, 2]", callbacks=[], **RUN),
+}
 
 BAD_ARGUMENTS = {
     "OverfitMonitor": {
@@ -195,6 +218,31 @@ BAD_ARGUMENTS = {
         ],
         "compat": bad("tfmott", text="Did you mean 'tfmot'", sparsity=0.5),
         "verbose": bad(-1, 3, text="an integer in [0, 2]", sparsity=0.5),
+    },
+    "Checkpoint": CHECKPOINT,
+    "resumable": CHECKPOINT,
+    "ReproducibleDataset": {
+        "x": [
+            *bad(3, text="arrays, or a dict", error=TypeError, seed=0),
+            *bad(np.ones((0, 2)), text="not empty", seed=0),
+        ],
+        "y": bad(np.ones(3), text="the 2 rows of `x`", **ROWS),
+        "batch_size": bad(0, text="an integer >= 1", **ROWS),
+        "seed": bad(-1, text="an integer >= 0", x=np.ones((2, 1))),
+        "sample_weight": [
+            *bad(np.ones(3), text="the 2 rows of `x`", y=np.ones(2), **ROWS),
+            *bad(np.ones(2), text="None without `y`", **ROWS),
+        ],
+        "transform": [
+            *bad(3, text="a callable (x, rng) -> x", error=TypeError, **ROWS),
+            *bad(abs, text="a callable (x, rng) -> x", error=TypeError, **ROWS),
+        ],
+        "workers": bad(-1, text="an integer >= 0", **ROWS),
+        "max_queue_size": bad(0, text="an integer >= 1", **ROWS),
+        **{
+            name: bad(1, text="must be True or False", error=TypeError, **ROWS)
+            for name in ("shuffle", "use_multiprocessing")
+        },
     },
     "sparsity_of": {"model": bad(3, text="a keras.Model", error=TypeError)},
     "monitoring.OverfitTrend": {

@@ -52,6 +52,9 @@ def test_every_public_callback_is_in_the_table():
         if inspect.isclass(getattr(kf, name))
         and issubclass(getattr(kf, name), keras.callbacks.Callback)
     }
+    # Two of its fits are one, and it has to know all other callbacks: its own tests,
+    # in tests/checkpoint, go through the contract.
+    public.remove("Checkpoint")
     assert {name.split("-")[0] for name in CALLBACKS} == public
 
 

@@ -1,0 +1,9 @@
+"""Crash-safe resume of a whole fit, and data that can be read again in its order."""
+
+from keras_fitkit.checkpoint.checkpoint import Checkpoint as Checkpoint
+from keras_fitkit.checkpoint.checkpoint import resumable as resumable
+from keras_fitkit.checkpoint.reproducible_dataset import (
+    ReproducibleDataset as ReproducibleDataset,
+)
+
+__all__ = ["Checkpoint", "ReproducibleDataset", "resumable"]

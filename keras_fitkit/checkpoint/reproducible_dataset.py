@@ -1,0 +1,195 @@
+"""ReproducibleDataset: batches in an order that depends on seed and epoch alone."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_fitkit._core import _private, arguments, rows
+
+_ARRAYS = "arrays, or a dict, list or tuple of arrays,"
+
+
+class ReproducibleDataset(keras.utils.PyDataset):
+    """Shuffled batches whose order is a function of the seed and the epoch.
+
+    What a killed process had drawn so far does not matter: epoch 7 of a fit that was
+    resumed sees the batches that epoch 7 of an uninterrupted one sees. Within `fit` it
+    learns the epoch by itself (`initial_epoch` counts); elsewhere call `set_epoch`.
+
+    Pass `shuffle=False` to `fit`. Keras's default, True, would shuffle the batches once
+    more in an order that nobody can repeat; that is an error here.
+
+    Args:
+        x: inputs: an array of shape (rows, ...), or a dict, list or tuple of such.
+        y: targets, in the same way, or None. Defaults to None.
+        batch_size: rows a batch, >= 1; the last batch may be smaller. Defaults to 32.
+        seed: an integer >= 0.
+        sample_weight: weights, shape (rows,), or in the way of `y`. Defaults to None.
+        shuffle: whether rows are drawn in another order each epoch. Defaults to True.
+        transform: a callable `(x, y, rng) -> (x, y)` for one row each, such as an
+            augmentation; without `y`: `(x, rng) -> x`. `rng` is a
+            `numpy.random.Generator` that depends on seed, epoch and row alone, so
+            the number of workers changes nothing. Defaults to None.
+        workers, use_multiprocessing, max_queue_size: as for `keras.utils.PyDataset`.
+
+    Raises:
+        TypeError, ValueError: an argument outside its range, by name; in `fit`,
+            `shuffle=True` or `steps_per_epoch`.
+
+    Example:
+        >>> import numpy as np, keras_fitkit as kf
+        >>> data = kf.ReproducibleDataset(np.arange(6), batch_size=4, seed=7)
+        >>> first = [batch[0].tolist() for batch in (data[0], data[1])]
+        >>> data.set_epoch(1)
+        >>> second = data[0][0].tolist()
+        >>> data.set_epoch(0)
+        >>> data[0][0].tolist() == first[0], second == first[0]
+        (True, False)
+    """
+
+    def __init__(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        batch_size: int = 32,
+        seed: int,
+        sample_weight: Any = None,
+        shuffle: bool = True,
+        transform: Callable[..., Any] | None = None,
+        workers: int = 1,
+        use_multiprocessing: bool = False,
+        max_queue_size: int = 10,
+    ) -> None:
+        workers = arguments.integer("workers", workers, low=0)
+        arguments.flag("use_multiprocessing", use_multiprocessing)
+        queue = arguments.integer("max_queue_size", max_queue_size, low=1)
+        super().__init__(
+            workers=workers,
+            use_multiprocessing=use_multiprocessing,
+            max_queue_size=queue,
+        )
+        self.rows = rows.length("x", x, _ARRAYS)
+        for name, part in (("y", y), ("sample_weight", sample_weight)):
+            if part is not None and rows.length(name, part, _ARRAYS) != self.rows:
+                allowed = f"None or {_ARRAYS} with the {self.rows} rows of `x`"
+                received = f"{rows.length(name, part, _ARRAYS)} rows"
+                raise ValueError(arguments.message(name, allowed, received))
+        if sample_weight is not None and y is None:
+            allowed = "None without `y`"
+            raise ValueError(arguments.message("sample_weight", allowed, sample_weight))
+        self.x, self.y, self.sample_weight = x, y, sample_weight
+        self.batch_size = arguments.integer("batch_size", batch_size, low=1)
+        self.seed = arguments.integer("seed", seed, low=0)
+        self.shuffle = arguments.flag("shuffle", shuffle)
+        if transform is not None:
+            signature = "(x, y, rng) -> (x, y)" if y is not None else "(x, rng) -> x"
+            arguments.function("transform", transform, signature)
+            _check_parameters(transform, 3 if y is not None else 2, signature)
+        self.transform = transform
+        self.set_epoch(0)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What must be the same for a fit that goes on."""
+        return {
+            "rows": self.rows,
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "shuffle": self.shuffle,
+        }
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return -(-self.rows // self.batch_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Puts the rows into the order of an epoch, counted from 0.
+
+        Raises:
+            TypeError, ValueError: `epoch` is no integer >= 0.
+        """
+        epoch = arguments.integer("epoch", epoch, low=0)
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
+        else:
+            order = np.arange(self.rows)
+        self._order = (epoch, order)  # at once: a worker may be reading
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        """Batch `index` of this epoch: (x,), (x, y) or (x, y, sample_weight).
+
+        Raises:
+            IndexError: there is no such batch.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"batch {index} of {len(self)}")
+        epoch, order = self._order
+        picked = order[index * self.batch_size : (index + 1) * self.batch_size]
+        x, y, weight = (
+            rows.take(part, picked) for part in (self.x, self.y, self.sample_weight)
+        )
+        if self.transform is not None:
+            x, y = self._transformed(self.transform, x, y, epoch, picked)
+        if y is None:
+            return (x,)
+        return (x, y) if weight is None else (x, y, weight)
+
+    def _transformed(
+        self, transform: Any, x: Any, y: Any, epoch: int, picked: Any
+    ) -> tuple[Any, Any]:
+        given = (x,) if y is None else (x, y)
+        made = []
+        for place, row in enumerate(picked):
+            rng = np.random.default_rng([self.seed, epoch, int(row)])
+            one = keras.tree.map_structure(lambda leaf, at=place: leaf[at], given)
+            found = transform(*one, rng)
+            made.append((found,) if y is None else tuple(found))
+        joined = keras.tree.map_structure(lambda *leaves: np.stack(leaves), *made)
+        return (joined[0], None) if y is None else joined
+
+    def on_epoch_begin(self) -> None:
+        """Called by Keras: finds out which epoch it is, and how `fit` was called."""
+        now = _private.running_epoch(self)
+        if now is None:
+            return
+        if now.shuffle:
+            hint = (
+                "Keras would shuffle the batches on top. Pass fit(..., shuffle=False)."
+            )
+            allowed = "False with a ReproducibleDataset"
+            raise ValueError(arguments.message("shuffle", allowed, now.shuffle, hint))
+        if now.steps_per_epoch is not None:
+            allowed = "None with a ReproducibleDataset, whose epochs are whole"
+            given = now.steps_per_epoch
+            raise ValueError(arguments.message("steps_per_epoch", allowed, given))
+        if self._order[0] != now.epoch:
+            self.set_epoch(now.epoch)
+
+    def on_epoch_end(self) -> None:
+        """Called by Keras: gets the next epoch ready, before its workers start."""
+        now = _private.running_epoch(self)
+        if now is not None:
+            self.set_epoch(now.epoch + 1 if now.began else now.epoch)
+
+
+def _check_parameters(transform: Any, count: int, signature: str) -> None:
+    """That it can be called with so many arguments, where Python can tell.
+
+    Raises:
+        TypeError: it cannot.
+    """
+    try:
+        found = inspect.signature(transform)
+    except (TypeError, ValueError):  # built in
+        return
+    try:
+        found.bind(*[None] * count)
+    except TypeError:
+        allowed = f"a callable {signature}"
+        raise TypeError(arguments.message("transform", allowed, transform)) from None

@@ -1,0 +1,93 @@
+"""What the tests of Checkpoint share."""
+
+import keras
+import numpy as np
+
+import keras_fitkit as kf
+
+RNG = np.random.default_rng(5)
+X = RNG.normal(size=(90, 6)).astype("float32")
+Y = (X.sum(1) > 0).astype("int64")
+VALIDATION = (RNG.normal(size=(40, 6)).astype("float32"), RNG.integers(0, 2, 40))
+
+
+def build(optimizer="adam", policy=None, **compile_args):
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.Dense(12, "relu", dtype=policy, name="hidden"),
+            keras.layers.BatchNormalization(dtype=policy, name="norm"),
+            keras.layers.Dropout(0.3, name="drop"),
+            keras.layers.Dense(2, dtype="float32", name="output"),
+        ]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, metrics=["accuracy"], **compile_args)
+    return model
+
+
+class Crash(Exception):
+    """Stands for a kill."""
+
+
+class CrashAt(keras.callbacks.Callback):
+    """Raises in batch `at` of all batches of this process; has nothing to remember."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.at, self.batches = at, 0
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.batches += 1
+        if self.batches == self.at:
+            raise Crash
+
+    def get_state(self):
+        return {}
+
+    def set_state(self, state):
+        pass
+
+
+def dataset(**arguments):
+    return kf.ReproducibleDataset(X, Y, batch_size=20, seed=7, **arguments)
+
+
+def train(folder, make, model=None, crash=None, epochs=6, data=None, **arguments):
+    """One process's work: a fresh model, fresh callbacks, the same folder."""
+    model = model or build()
+    callbacks = kf.resumable(
+        folder, [*make(), CrashAt(crash)], **{"verbose": 0, **arguments}
+    )
+    history = model.fit(
+        data or dataset(),
+        shuffle=False,
+        epochs=epochs,
+        verbose=0,
+        validation_data=VALIDATION,
+        callbacks=callbacks,
+    )
+    return model, history, callbacks
+
+
+def variables(model):
+    found = [*model.variables, *model.optimizer.variables]
+    return [np.array(keras.ops.convert_to_numpy(variable)) for variable in found]
+
+
+def assert_same(one, other):
+    """Models, histories and reports of two runs, to the bit."""
+    for first, second in zip(variables(one[0]), variables(other[0]), strict=True):
+        np.testing.assert_array_equal(first, second)
+    assert one[1].epoch == other[1].epoch
+    assert one[1].history == other[1].history
+    for first, second in zip(one[2], other[2], strict=True):
+        if hasattr(first, "report"):
+            assert said(first) == said(second)
+
+
+def said(callback):
+    """Its report, without the seconds."""
+    lines = str(callback.report()).splitlines()
+    return [line for line in lines if not line.strip().startswith("time:")]
