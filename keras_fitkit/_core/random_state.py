@@ -89,9 +89,11 @@ def global_state() -> dict[str, Any]:
     }
     torch = sys.modules.get("torch")
     if torch is not None and hasattr(torch, "get_rng_state"):
-        state["torch"] = np.array(torch.get_rng_state())
+        state["torch"] = torch.get_rng_state().numpy()
         if torch.cuda.is_available():
-            state["cuda"] = [np.array(s) for s in torch.cuda.get_rng_state_all()]
+            state["cuda"] = [
+                each.cpu().numpy() for each in torch.cuda.get_rng_state_all()
+            ]
     return state
 
 

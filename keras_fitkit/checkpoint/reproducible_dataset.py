@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import keras
@@ -12,6 +14,39 @@ import numpy as np
 from keras_fitkit._core import _private, arguments, rows
 
 _ARRAYS = "arrays, or a dict, list or tuple of arrays,"
+
+
+class Prefetch:
+    """Makes the next batches in threads, while the last one is worked on.
+
+    Args:
+        make: called with epoch, order and the number of the batch.
+        workers: threads.
+        depth: batches made ahead.
+    """
+
+    def __init__(self, make: Callable[..., Any], workers: int, depth: int) -> None:
+        self._make, self._workers, self._depth = make, workers, depth
+        self._lock = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
+        self._waiting: dict[tuple[int, int], Future[Any]] = {}
+
+    def get(self, epoch: int, order: Any, index: int, batches: int) -> Any:
+        """Batch `index` of an epoch; begins those after it."""
+        with self._lock:
+            if self._pool is None:  # not before it is needed: a fork has no threads
+                self._pool = ThreadPoolExecutor(self._workers, "ReproducibleDataset")
+            wanted = range(index, min(batches, index + self._depth + 1))
+            for key in [
+                k for k in self._waiting if k[0] != epoch or k[1] not in wanted
+            ]:
+                self._waiting.pop(key).cancel()
+            for one in wanted:
+                if (epoch, one) not in self._waiting:
+                    future = self._pool.submit(self._make, epoch, order, one)
+                    self._waiting[epoch, one] = future
+            found = self._waiting.pop((epoch, index))
+        return found.result()
 
 
 class ReproducibleDataset(keras.utils.PyDataset):
@@ -35,7 +70,10 @@ class ReproducibleDataset(keras.utils.PyDataset):
             augmentation; without `y`: `(x, rng) -> x`. `rng` is a
             `numpy.random.Generator` that depends on seed, epoch and row alone, so
             the number of workers changes nothing. Defaults to None.
-        workers, use_multiprocessing, max_queue_size: as for `keras.utils.PyDataset`.
+        workers: threads that make batches ahead of time; 1: none. Not those of
+            `keras.utils.PyDataset`, which on JAX and torch begin the first epoch with
+            batches left from the build of the model (Keras 3.15). Defaults to 1.
+        max_queue_size: batches that are made ahead, >= 1. Defaults to 10.
 
     Raises:
         TypeError, ValueError: an argument outside its range, by name; in `fit`,
@@ -63,17 +101,12 @@ class ReproducibleDataset(keras.utils.PyDataset):
         shuffle: bool = True,
         transform: Callable[..., Any] | None = None,
         workers: int = 1,
-        use_multiprocessing: bool = False,
         max_queue_size: int = 10,
     ) -> None:
-        workers = arguments.integer("workers", workers, low=0)
-        arguments.flag("use_multiprocessing", use_multiprocessing)
-        queue = arguments.integer("max_queue_size", max_queue_size, low=1)
-        super().__init__(
-            workers=workers,
-            use_multiprocessing=use_multiprocessing,
-            max_queue_size=queue,
-        )
+        super().__init__()  # with one worker: Keras makes no queue of its own
+        count = arguments.integer("workers", workers, low=1)
+        depth = arguments.integer("max_queue_size", max_queue_size, low=1)
+        self._ahead = Prefetch(self._batch, count, depth) if count > 1 else None
         self.rows = rows.length("x", x, _ARRAYS)
         for name, part in (("y", y), ("sample_weight", sample_weight)):
             if part is not None and rows.length(name, part, _ARRAYS) != self.rows:
@@ -119,7 +152,7 @@ class ReproducibleDataset(keras.utils.PyDataset):
             order = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
         else:
             order = np.arange(self.rows)
-        self._order = (epoch, order)  # at once: a worker may be reading
+        self._order = (epoch, order)  # at once: a thread may be reading
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         """Batch `index` of this epoch: (x,), (x, y) or (x, y, sample_weight).
@@ -130,6 +163,12 @@ class ReproducibleDataset(keras.utils.PyDataset):
         if not 0 <= index < len(self):
             raise IndexError(f"batch {index} of {len(self)}")
         epoch, order = self._order
+        if self._ahead is None:
+            return self._batch(epoch, order, index)
+        batch: tuple[Any, ...] = self._ahead.get(epoch, order, index, len(self))
+        return batch
+
+    def _batch(self, epoch: int, order: Any, index: int) -> tuple[Any, ...]:
         picked = order[index * self.batch_size : (index + 1) * self.batch_size]
         x, y, weight = (
             rows.take(part, picked) for part in (self.x, self.y, self.sample_weight)

@@ -168,7 +168,7 @@ def test_a_csv_log_has_each_epoch_once(tmp_path):
 
 def test_a_fit_that_was_stopped_is_not_trained_on(tmp_path, capsys):
     def make():
-        return [kf.EarlyStopping("loss", patience=0, mode="max")]
+        return [kf.EarlyStopping("loss", patience=0, min_delta=1e9)]
 
     first = train(tmp_path, make, epochs=9)
     assert len(first[1].epoch) == 2

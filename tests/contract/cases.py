@@ -237,12 +237,9 @@ BAD_ARGUMENTS = {
             *bad(3, text="a callable (x, rng) -> x", error=TypeError, **ROWS),
             *bad(abs, text="a callable (x, rng) -> x", error=TypeError, **ROWS),
         ],
-        "workers": bad(-1, text="an integer >= 0", **ROWS),
+        "workers": bad(0, text="an integer >= 1", **ROWS),
         "max_queue_size": bad(0, text="an integer >= 1", **ROWS),
-        **{
-            name: bad(1, text="must be True or False", error=TypeError, **ROWS)
-            for name in ("shuffle", "use_multiprocessing")
-        },
+        "shuffle": bad(1, text="must be True or False", error=TypeError, **ROWS),
     },
     "sparsity_of": {"model": bad(3, text="a keras.Model", error=TypeError)},
     "monitoring.OverfitTrend": {
