@@ -165,7 +165,7 @@ class PolynomialSparsity(SparsitySchedule):
         [0.0, 0.617, 0.791, 0.8]
 
     References:
-        Zhu and Gupta, "To prune, or not to prune", 2017, arXiv:1710.01878, eq. 1;
+        Zhu and Gupta, "To prune, or not to prune", 2017, arXiv:1710.01878;
         tfmot's `PolynomialDecay`.
     """
 

@@ -96,6 +96,14 @@ def unstorable(error: Exception, callbacks: Sequence[Any]) -> str:
     return f"`callbacks` must be {allowed}. Received: [{_names(callbacks)}]: {error}."
 
 
+def unusable(error: OSError, folder: Path) -> OSError:
+    """The error for a folder that cannot be made or written to."""
+    reason = error.strerror or str(error)
+    allowed = "a folder that can be written to"
+    text = arguments.message("directory", allowed, str(folder), f"{reason}.")
+    return OSError(error.errno, text)
+
+
 def unwritten(error: OSError, folder: Path, done: int) -> OSError:
     """The error for a file that could not be written."""
     text = (

@@ -126,10 +126,13 @@ class Checkpoint(FitCallback):
             _checkpoint_texts.check_order(self, fit.callbacks)
             self._data = _checkpoint_texts.find_data(self.data, fit.x)
         path = arguments.folder("directory", self.directory)
-        path.mkdir(parents=True, exist_ok=True)
         self._unlock()
         self._lock = FolderLock(path, self)
-        self._lock.take(running)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock.take(running)
+        except OSError as error:
+            raise _checkpoint_texts.unusable(error, path) from error
         try:
             self._begin(path, fit)
         except BaseException:

@@ -56,7 +56,7 @@ class GeneralizationLoss:
         ... )
         (False, True)
 
-    Reference: Prechelt, "Early Stopping - But When?", 1998, section 2.1.
+    Reference: Prechelt, "Early Stopping - But When?", 1998.
     """
 
     threshold: float = 5.0
@@ -89,7 +89,7 @@ class ProgressQuotient:
         >>> rule(np.array([1.0, 0.5, 0.50, 0.49]), np.array([1.0, 0.8, 0.9, 1.0]))
         True
 
-    Reference: Prechelt, "Early Stopping - But When?", 1998, section 2.1.
+    Reference: Prechelt, "Early Stopping - But When?", 1998.
     """
 
     threshold: float = 0.75
@@ -129,7 +129,7 @@ class SuccessiveStrips:
         ... )
         (True, False)
 
-    Reference: Prechelt, "Early Stopping - But When?", 1998, section 2.1.
+    Reference: Prechelt, "Early Stopping - But When?", 1998.
     """
 
     successive: int = 4

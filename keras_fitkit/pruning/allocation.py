@@ -273,7 +273,7 @@ def erk_density(shapes: Sequence[tuple[int, ...]], density: float) -> list[float
     Scaled so that the mean over all weights is `density`; a weight that would be more
     than dense is dense, and the others share what is left.
 
-    Reference: Evci et al., "Rigging the Lottery", 2020, arXiv:1911.11134, section 3.
+    Reference: Evci et al., "Rigging the Lottery", 2020, arXiv:1911.11134.
     """
     sizes = [math.prod(shape) for shape in shapes]
     raw = [sum(shape) / math.prod(shape) for shape in shapes]

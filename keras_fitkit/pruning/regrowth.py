@@ -31,7 +31,7 @@ def rigl(mask: Mask, weight: Array, gradient: Array, exchanged: float) -> Mask:
         gradient: gradient of the loss with respect to all weights, masked ones too.
         exchanged: fraction of the connections to drop, in [0, 1].
 
-    Reference: Evci et al., "Rigging the Lottery", 2020, arXiv:1911.11134, algorithm 1.
+    Reference: Evci et al., "Rigging the Lottery", 2020, arXiv:1911.11134.
     """
     connections = int(np.count_nonzero(mask))
     dropped = int(exchanged * connections)
