@@ -122,9 +122,10 @@ def set_global_state(state: dict[str, Any]) -> None:
     if torch is not None and "torch" in state:
         torch.set_rng_state(torch.from_numpy(np.array(state["torch"])))
         if "cuda" in state and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(
-                [torch.from_numpy(np.array(s)) for s in state["cuda"]]
-            )
+            for device, one in zip(
+                range(torch.cuda.device_count()), state["cuda"], strict=False
+            ):
+                torch.cuda.set_rng_state(torch.from_numpy(np.array(one)), device)
 
 
 def _seeds(model: Any) -> list[Any]:

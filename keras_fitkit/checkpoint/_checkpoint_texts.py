@@ -53,10 +53,27 @@ def find_data(data: Any, x: Any) -> Any:
     """
     if data is None:
         return x if isinstance(x, ReproducibleDataset) else None
-    if isinstance(x, ReproducibleDataset) and x is not data:
+    if x is not data and (isinstance(x, ReproducibleDataset) or hasattr(x, "shape")):
         allowed = "the data set that is given to `fit`"
         raise ValueError(arguments.message("data", allowed, data))
     return data
+
+
+def description(data: Any) -> dict[str, Any] | None:
+    """What must be the same of the data, where that is known."""
+    return data.description if isinstance(data, ReproducibleDataset) else None
+
+
+def check_directory(directory: Any) -> None:
+    """A path of this machine that is a folder or can become one.
+
+    Raises:
+        ValueError, TypeError: it is not.
+    """
+    if "://" in str(directory):
+        allowed = "a path of this machine, not the address of a store"
+        raise ValueError(arguments.message("directory", allowed, directory))
+    arguments.folder("directory", directory)
 
 
 def resumed(
@@ -64,6 +81,8 @@ def resumed(
 ) -> str:
     """The line at the beginning of a fit that was interrupted, or is over."""
     epochs = content["epochs"]
+    if content["history"] is None:
+        return f"Checkpoint: begins anew with the weights of the first start ({file})."
     if finished:
         why = "was stopped" if content["stopped"] else "ended"
         return (

@@ -8,6 +8,7 @@ believed.
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import re
@@ -44,9 +45,7 @@ _BROKEN = (
     NotImplementedError,
     RuntimeError,
     RecursionError,
-    MemoryError,
     SyntaxError,
-    OSError,
 )
 
 
@@ -89,21 +88,25 @@ def read(path: Path) -> dict[str, Any]:
     """What `write` was given, tensors and variables as arrays, tuples as lists.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        OSError: as the disk says, `FileNotFoundError` for one.
         DamagedFile: any byte that matters is not as it was written.
     """
     try:
+        size = path.stat().st_size
         with zipfile.ZipFile(path) as archive:
             members = {
-                info.filename: _member(archive, info) for info in archive.infolist()
+                info.filename: _member(archive, info, size)
+                for info in archive.infolist()
             }
         meta = json.loads(members.pop(META))
         content = _unpack(
             meta,
             {name.removesuffix(".npy"): _array(data) for name, data in members.items()},
         )
-    except FileNotFoundError:
-        raise
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # the disk's, not the file's: a place below 0
+            raise
+        raise DamagedFile(f"{path} is damaged: {error}") from error
     except _BROKEN as error:
         reason = str(error)
         raise DamagedFile(f"{path} is damaged: {reason}") from error
@@ -112,10 +115,21 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+def writable(value: Any) -> Any:
+    """A copy of what was read, whose arrays can be written to."""
+    if isinstance(value, dict):
+        return {key: writable(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [writable(one) for one in value]
+    return np.array(value) if isinstance(value, np.ndarray) else value
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> bytes:
     stored = info.compress_type == zipfile.ZIP_STORED
     if not stored or info.compress_size != info.file_size:
         raise zipfile.BadZipFile(f"{info.filename} is not as it was written")
+    if info.file_size > size:
+        raise zipfile.BadZipFile(f"{info.filename} is longer than the file")
     if info.filename == META and info.file_size > MAX_META:
         raise zipfile.BadZipFile(f"{META} has {info.file_size} bytes")
     return archive.read(info)  # looks at the checksum

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -32,6 +33,10 @@ class Checkpoint(FitCallback):
     LearningRateScheduler, SwapEMAWeights, TensorBoard, CSVLogger with `append=True`);
     others need `get_state` and `set_state`, or `state_dict` and `load_state_dict`.
 
+    The learning rate that the optimizer had reached is restored. A fit that something
+    has stopped (`model.stop_training`) counts as ended: to leave a fit that shall go on
+    later, raise an exception.
+
     What is not saved: the middle of an epoch (use shorter epochs), metrics (Keras
     resets them each epoch), and the place of an iterator, see `data`.
 
@@ -54,9 +59,9 @@ class Checkpoint(FitCallback):
         TypeError, ValueError: an argument outside its range, by name; a callback whose
             state nobody knows. When the fit begins: a model that is not built or not
             compiled; callbacks that are not those of the fit, or in another order; the
-            folder of another run, or of another model, optimizer or list of callbacks
-            (it says what changed); a folder that is in use; files of which none can be
-            read.
+            folder of another run: another model, loss, optimizer, list of callbacks, or
+            another plain setting of a layer, loss or optimizer (it says what changed);
+            a folder that is in use; files of which none can be read.
         OSError: a file could not be written; the one before it is as it was.
 
     Example:
@@ -96,7 +101,7 @@ class Checkpoint(FitCallback):
         verbose: int = 1,
     ) -> None:
         super().__init__()
-        arguments.folder("directory", directory)
+        _checkpoint_texts.check_directory(directory)
         self.directory = directory
         self.callbacks = peers.check(callbacks, Checkpoint)
         if data is not None and not callable(getattr(data, "set_epoch", None)):
@@ -112,6 +117,8 @@ class Checkpoint(FitCallback):
     def _reset(self) -> None:
         self._data = self.data
         self._history: Mapping[str, Any] | None = None  # to be put back
+        self._folder = Path()  # where the fit began: the process may go elsewhere
+        self._run: dict[str, Any] = {}  # what must be the same when it goes on
         self._jumped = False
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -125,13 +132,17 @@ class Checkpoint(FitCallback):
         if fit is not None:
             _checkpoint_texts.check_order(self, fit.callbacks)
             self._data = _checkpoint_texts.find_data(self.data, fit.x)
-        path = arguments.folder("directory", self.directory)
+        path = arguments.folder("directory", self.directory).absolute()
+        self._folder = path
         self._unlock()
-        self._lock = FolderLock(path, self)
+        lock = FolderLock(path, self)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._lock.take(running)
+            lock.take(running)
+            self._lock = lock
+            folder.sweep(path)
         except OSError as error:
+            self._unlock()
             raise _checkpoint_texts.unusable(error, path) from error
         try:
             self._begin(path, fit)
@@ -139,31 +150,31 @@ class Checkpoint(FitCallback):
             self._unlock()
             raise
 
-    def _begin(self, path: Any, fit: Any) -> None:
-        folder.sweep(path)
+    def _begin(self, path: Path, fit: Any) -> None:
+        self._run = self._described()
         found = folder.newest(path)
         if found is None:
             # So that a kill in the first epoch begins with the same weights again.
             self._save(0, None, None, stopped=False)
             return
         file, content = found
-        fit_state.check_same(content["run"], self._described(), str(path))
+        fit_state.check_same(content["run"], self._run, str(path))
         self._restore(content)
         finished = content["stopped"] or content["epochs"] >= self._planned()
-        if self.verbose and content["history"] is not None:
+        if self.verbose:
             say(_checkpoint_texts.resumed(content, finished, file, fit, self._data))
 
     def _restore(self, content: Mapping[str, Any]) -> None:
         model = self.model
         fit_state.FitState(model).put(content["variables"])
         for callback, state in zip(self.callbacks, content["callbacks"], strict=True):
-            peers.peer(callback).put(state)
+            peers.peer(callback).put(archive.writable(state))
+        random_state.set_global_state(content["random"])
         self._history = content["history"]
         if self._history is not None:  # else the file is that of the beginning
             epoch = self._planned() if content["stopped"] else content["epochs"]
             _private.start_at_epoch(model, epoch)
             self._jumped = True
-        random_state.set_global_state(content["random"])
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Tells the data which epoch it is."""
@@ -203,20 +214,19 @@ class Checkpoint(FitCallback):
     def _described(self) -> dict[str, Any]:
         return {
             **fit_state.FitState(self.model).described(),
-            "callbacks": [type(one).__name__ for one in self.callbacks],
-            "data": getattr(self._data, "description", None),
+            "callbacks": [peers.peer(one).name for one in self.callbacks],
+            "data": _checkpoint_texts.description(self._data),
             "backend": keras.backend.backend(),
         }
 
     def _save(self, done: int, epoch: int | None, logs: Any, *, stopped: bool) -> None:
         """Writes the file after `done` epochs; epoch None: before the first."""
-        path = arguments.folder("directory", self.directory)
         history = None
         if epoch is not None:
             history = fit_state.history_of(self.model, epoch, logs)
         content = {
             "stopped": stopped,
-            "run": self._described(),
+            "run": self._run,
             "keras": keras.__version__,
             "history": history,
             "random": random_state.global_state(),
@@ -224,13 +234,13 @@ class Checkpoint(FitCallback):
             "variables": fit_state.FitState(self.model).take(),
         }
         try:
-            folder.write(path, done, content, self.keep)
+            folder.write(self._folder, done, content, self.keep)
         except archive.Unstorable as error:
-            raise ValueError(
-                _checkpoint_texts.unstorable(error, self.callbacks)
-            ) from None
+            text = _checkpoint_texts.unstorable(error, self.callbacks)
+            raise ValueError(text) from None
         except OSError as error:
-            raise _checkpoint_texts.unwritten(error, path, done) from error
+            self._unlock()
+            raise _checkpoint_texts.unwritten(error, self._folder, done) from error
         if self.verbose > 1 and epoch is not None:
             say(f"Checkpoint: saved after epoch {done}.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_fitkit._core import arguments, arrays
+from keras_fitkit._core import _private, arguments, arrays
+from keras_fitkit.checkpoint import settings
 
 _NUMBER = re.compile(r"_\d+(?=[_/]|$)")  # "dense_1" is "dense" of a second model
 
@@ -19,13 +21,23 @@ class FitState:
 
     Args:
         model: a built, compiled model.
+
+    Raises:
+        ValueError: an optimizer beside the compiled one is not built.
     """
 
     def __init__(self, model: Any) -> None:
         self.model = model
         self.optimizers = _optimizers(model)
-        for optimizer in self.optimizers.values():
-            if not optimizer.built:
+        for name, optimizer in self.optimizers.items():
+            if optimizer.built:
+                continue
+            if optimizer is not model.optimizer:
+                hint = "Call its `build(variables)` before `fit`."
+                allowed = "a model whose optimizers are built"
+                raise ValueError(arguments.message("model", allowed, name, hint))
+            strategy = getattr(model, "distribute_strategy", None)  # TensorFlow only
+            with strategy.scope() if strategy else contextlib.nullcontext():
                 optimizer.build(model.trainable_variables)
 
     def groups(self) -> dict[str, list[Any]]:
@@ -50,15 +62,19 @@ class FitState:
                 variable.assign(np.array(value))  # its own: nothing may share it
 
     def described(self) -> dict[str, Any]:
-        """What must be the same when the run goes on."""
+        """What must be the same when the run goes on, at the beginning of a fit."""
         return {
             "variables": {
                 name: [_described(one) for one in variables]
                 for name, variables in self.groups().items()
             },
-            "optimizers": {
-                name: {"class": type(one).__name__, "config": _config(one)}
-                for name, one in self.optimizers.items()
+            "settings": {
+                **{
+                    name: {"class": type(one).__name__, **settings.of(one)}
+                    for name, one in self.optimizers.items()
+                },
+                "loss": settings.of_loss(self.model),
+                **settings.of_layers(self.model),
             },
         }
 
@@ -70,7 +86,7 @@ def check_same(then: Mapping[str, Any], now: Mapping[str, Any], folder: str) -> 
         ValueError: says what differs.
     """
     changes = [
-        *_changed_optimizers(then["optimizers"], now["optimizers"]),
+        *_changed_settings(then["settings"], now["settings"]),
         *_changed_variables(then["variables"], now["variables"]),
         *_changed_list("callbacks", then["callbacks"], now["callbacks"]),
         *_changed_values("data", then["data"] or {}, now["data"] or {}),
@@ -84,16 +100,30 @@ def check_same(then: Mapping[str, Any], now: Mapping[str, Any], folder: str) -> 
 
 
 def _optimizers(model: Any) -> dict[str, Any]:
-    """The optimizer, and others that a model of one's own has as attributes."""
-    found = {"optimizer": getattr(model, "optimizer", None)}
-    for name, value in vars(model).items():
-        if value is not found["optimizer"]:
-            found[f"optimizer {name}"] = value
-    return {
-        name: value
-        for name, value in found.items()
-        if isinstance(value, keras.optimizers.Optimizer)
-    }
+    """The optimizer, and others that the model or a part of it has as attributes."""
+    found: dict[str, Any] = {}
+    waiting, seen = [("", model)], set()
+    while waiting:
+        place, owner = waiting.pop()
+        if id(owner) in seen:
+            continue
+        seen.add(id(owner))
+        for name, value in vars(owner).items():
+            for one in _flat(value):
+                if isinstance(one, keras.optimizers.Optimizer):
+                    found.setdefault(f"optimizer {place}{name}", one)
+        waiting += [
+            (f"{place}{layer.name}/", layer) for layer in _private.sublayers(owner)
+        ]
+    main = getattr(model, "optimizer", None)
+    others = {name: one for name, one in found.items() if one is not main}
+    return {"optimizer": main, **others} if main is not None else others
+
+
+def _flat(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def _key(index: int, variable: Any) -> str:
@@ -105,16 +135,6 @@ def _described(variable: Any) -> dict[str, Any]:
         "path": variable.path,
         "shape": [int(size) for size in variable.shape],
         "dtype": str(variable.dtype),
-    }
-
-
-def _config(optimizer: Any) -> dict[str, Any]:
-    """The plain settings of an optimizer, without what changes in a fit."""
-    leave = ("learning_rate", "name", "initial_scale")
-    return {
-        name: value
-        for name, value in optimizer.get_config().items()
-        if name not in leave and isinstance(value, (bool, int, float, str, type(None)))
     }
 
 
@@ -138,14 +158,15 @@ def _text(one: Mapping[str, Any]) -> str:
     return f"{one['path']} {tuple(one['shape'])} {one['dtype']}"
 
 
-def _changed_optimizers(then: Any, now: Any) -> list[str]:
-    classes = [
-        {name: one["class"] for name, one in given.items()} for given in (then, now)
-    ]
-    changes = _changed_values("", *classes)
-    for name in then:
-        if name in now and then[name]["class"] == now[name]["class"]:
-            changes += _changed_values(name, then[name]["config"], now[name]["config"])
+def _changed_settings(then: Any, now: Any) -> list[str]:
+    changes = []
+    for owner in dict.fromkeys([*then, *now]):
+        if owner in then and owner in now:
+            found = _changed_values(owner, then[owner], now[owner])
+            other = then[owner].get("class") != now[owner].get("class")
+            changes += found[:1] if other else found  # its settings are others as well
+        else:
+            changes.append(f"{owner} is {'gone' if owner in then else 'new'}")
     return changes
 
 

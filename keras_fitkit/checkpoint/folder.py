@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import warnings
 from collections.abc import Mapping
@@ -30,18 +31,18 @@ def saved(folder: Path) -> list[Path]:
 def newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     """The newest file that is whole, and what is in it; None in a fresh folder.
 
-    Warns once if a newer one is damaged.
+    Warns once if a newer one is damaged, and sets it aside.
 
     Raises:
         ValueError: there are files, and all of them are damaged; or they are of a newer
             version of this package.
     """
-    damaged: list[str] = []
+    damaged: dict[Path, str] = {}
     for path in saved(folder):
         try:
             content = archive.read(path)
         except archive.DamagedFile as error:
-            damaged.append(str(error))
+            damaged[path] = str(error)
             continue
         if content.get("format") != FORMAT or content.get("version") != VERSION:
             allowed = f"a folder with files of format {FORMAT}, version {VERSION}"
@@ -50,15 +51,17 @@ def newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
         if damaged:
             warnings.warn(
                 f"Checkpoint goes back to {path.name}, because a newer file cannot be "
-                f"read: {'; '.join(damaged)}",
+                f"read: {'; '.join(damaged.values())}",
                 UserWarning,
                 stacklevel=2,
             )
+            for broken in damaged:  # or it would count among those that are kept
+                broken.replace(broken.with_name(f"{broken.name}.damaged"))
         return path, content
     if damaged:
         hint = "Delete its files to train from the beginning."
         allowed = "a folder with at least one whole file, or an empty one"
-        received = f"{folder}: {'; '.join(damaged)}"
+        received = f"{folder}: {'; '.join(damaged.values())}"
         raise ValueError(arguments.message("directory", allowed, received, hint))
     return None
 
@@ -77,7 +80,13 @@ def write(folder: Path, epochs: int, content: Mapping[str, Any], keep: int) -> N
 
 
 def sweep(folder: Path) -> None:
-    """Deletes what a killed process had begun to write."""
+    """Deletes what a killed process had begun to write, and tries to write.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    probe = folder / f".epoch-probe-{os.getpid()}.tmp"
+    probe.touch()
     for path in folder.glob(".epoch-*.tmp"):
         with contextlib.suppress(FileNotFoundError):
             path.unlink()

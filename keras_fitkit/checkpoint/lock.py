@@ -10,7 +10,9 @@ import contextlib
 import errno
 import importlib
 import os
+import threading
 import warnings
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,42 +26,43 @@ _held: dict[str, FolderLock] = {}  # by real path, in this process
 
 
 class FolderLock:
-    """Held from `take` to `release`."""
+    """Held from `take` to `release`.
+
+    Args:
+        folder: the folder, which must exist when it is taken.
+        owner: the callback it is taken for; not kept alive.
+    """
 
     def __init__(self, folder: Path, owner: Any) -> None:
         self.key = os.path.realpath(folder)
-        self.owner = owner
-        self.process = os.getpid()
+        self.process, self.thread = os.getpid(), threading.current_thread()
+        self._owner = weakref.ref(owner)
         self._handle = -1
 
     def take(self, running: Sequence[Any]) -> None:
         """Takes the folder.
 
         Args:
-            running: the callbacks of all fits that run in this process.
+            running: the callbacks of all fits that run in this thread.
 
         Raises:
             ValueError: another fit is at work in it.
+            OSError: the folder cannot be written to.
         """
         other = _held.get(self.key)
         if other is not None and other.process == self.process:
-            if (
-                any(other.owner is one for one in running)
-                and other.owner is not self.owner
-            ):
+            if other.works(running) and other._owner() is not self._owner():
                 raise ValueError(_taken(self.key, "another fit of this process"))
             other.release()  # of a fit that raised
-        path = Path(self.key, NAME)
-        self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        handle = os.open(Path(self.key, NAME), os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            _lock(self._handle)
+            _lock(handle)
         except OSError as error:
-            text = os.read(self._handle, 200).decode(errors="replace").strip()
-            os.close(self._handle)
+            text = os.read(handle, 200).decode(errors="replace").strip()
+            os.close(handle)
             if error.errno in _BUSY:
                 who = f"another process ({text or 'unknown'})"
                 raise ValueError(_taken(self.key, who)) from None
-            self._handle = -1
             warnings.warn(
                 f"Checkpoint cannot lock {self.key} ({error}). Make sure yourself that "
                 "no second process trains into it.",
@@ -67,17 +70,27 @@ class FolderLock:
                 stacklevel=2,
             )
             return
-        os.ftruncate(self._handle, 0)
-        os.write(self._handle, f"process {self.process}".encode())
+        self._handle = handle
+        os.ftruncate(handle, 0)
+        os.write(handle, f"process {self.process}".encode())
         _held[self.key] = self
+
+    def works(self, running: Sequence[Any]) -> bool:
+        """Whether its fit goes on, as far as this thread can see."""
+        owner = self._owner()
+        if owner is None:
+            return False
+        if self.thread is not threading.current_thread():
+            return self.thread.is_alive()
+        return any(owner is one for one in running)
 
     def release(self) -> None:
         """Gives the folder back; can be repeated."""
-        if self._handle >= 0 and self.process == os.getpid():
+        handle, self._handle = self._handle, -1
+        if handle >= 0 and self.process == os.getpid():
             with contextlib.suppress(OSError):
-                os.ftruncate(self._handle, 0)
-            os.close(self._handle)  # and with it the lock
-        self._handle = -1
+                os.ftruncate(handle, 0)
+            os.close(handle)  # and with it the lock
         if _held.get(self.key) is self:
             del _held[self.key]
 

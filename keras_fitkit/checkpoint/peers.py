@@ -45,8 +45,9 @@ class Peer:
 
     @property
     def name(self) -> str:
-        """The name of its class."""
-        return type(self.callback).__name__
+        """The name of its class, with that of the module."""
+        kind = type(self.callback)
+        return f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
 
 
 def check(callbacks: Any, owner: Any) -> list[Any]:
@@ -80,14 +81,14 @@ def peer(callback: Any) -> Peer:
         if kind.__module__.startswith("keras.")
     ]
     for get, put in (("get_state", "set_state"), ("state_dict", "load_state_dict")):
+        if _forgets(callback):
+            break
         if callable(getattr(callback, get, None)) and hasattr(callback, put):
             return Peer(callback, getattr(callback, get), getattr(callback, put))
     if type(callback).__module__.startswith("keras."):
         known = _of_keras(callback, kinds)
         if known is not None:
             return known
-    elif _is_bare(callback):
-        return Peer(callback, dict, _nothing)
     raise ValueError(_unknown(callback, kinds))
 
 
@@ -107,13 +108,14 @@ def _of_keras(callback: Any, kinds: Sequence[str]) -> Peer | None:
     return Peer(callback, state.get, state.put)
 
 
-def _is_bare(callback: Any) -> bool:
-    """Whether it has no attributes of its own, and so nothing to remember."""
-    base = set(vars(keras.callbacks.Callback())) | {"params", "_model", "_history"}
-    return (
-        keras.callbacks.Callback in type(callback).__bases__
-        and not set(vars(callback)) - base
-    )
+def _forgets(callback: Any) -> bool:
+    """Whether its class adds to one of this package and inherits what it remembers."""
+    for kind in type(callback).__mro__:
+        if kind.__module__.startswith("keras_fitkit."):
+            return kind is not type(callback)
+        if {"get_state", "_state_attributes"} & set(vars(kind)):
+            return False
+    return False
 
 
 def _unknown(callback: Any, kinds: Sequence[str]) -> str:
@@ -123,8 +125,8 @@ def _unknown(callback: Any, kinds: Sequence[str]) -> str:
         return arguments.message("callbacks", "a list without it", callback, hint)
     hint = (
         f"Nothing is known of what {name} must remember. Give its class `get_state()`, "
-        "which returns a dict of plain values and arrays ({} if there is nothing), and "
-        "`set_state(state)`."
+        "which returns a dict of plain values and arrays ({} if there is nothing; what "
+        "its base class gives, if that has one), and `set_state(state)`."
     )
     return arguments.message(
         "callbacks", "a list of callbacks whose state can be stored", callback, hint
@@ -156,7 +158,7 @@ class _CsvLog:
         self.callback = callback
 
     def get(self) -> dict[str, Any]:
-        return {"bytes": self._size()}
+        return {"bytes": self._size(), "keys": self.callback.keys}
 
     def put(self, state: dict[str, Any]) -> None:
         path, size = self.callback.filename, state["bytes"]
@@ -171,11 +173,8 @@ class _CsvLog:
                 stacklevel=2,
             )
         self.callback.append_header = size == 0
+        self.callback.keys = state["keys"]  # the columns that the header names
 
     def _size(self) -> int:
         path = Path(self.callback.filename)
         return path.stat().st_size if path.exists() else 0
-
-
-def _nothing(state: Any) -> None:
-    """Puts nothing back."""

@@ -135,6 +135,9 @@ class ReproducibleDataset(keras.utils.PyDataset):
             "batch_size": self.batch_size,
             "seed": self.seed,
             "shuffle": self.shuffle,
+            "transform": getattr(self.transform, "__qualname__", None),
+            "targets": self.y is not None,
+            "sample_weight": self.sample_weight is not None,
         }
 
     def __len__(self) -> int:

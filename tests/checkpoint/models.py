@@ -31,8 +31,18 @@ class Crash(Exception):
     """Stands for a kill."""
 
 
-class CrashAt(keras.callbacks.Callback):
-    """Raises in batch `at` of all batches of this process; has nothing to remember."""
+class Stateless(keras.callbacks.Callback):
+    """One that has nothing to remember, and says so."""
+
+    def get_state(self):
+        return {}
+
+    def set_state(self, state):
+        pass
+
+
+class CrashAt(Stateless):
+    """Raises in batch `at` of all batches of this process."""
 
     def __init__(self, at):
         super().__init__()
@@ -42,12 +52,6 @@ class CrashAt(keras.callbacks.Callback):
         self.batches += 1
         if self.batches == self.at:
             raise Crash
-
-    def get_state(self):
-        return {}
-
-    def set_state(self, state):
-        pass
 
 
 def dataset(**arguments):

@@ -11,10 +11,12 @@ import keras_fitkit as kf
 from keras_fitkit.checkpoint import archive, folder
 from tests.checkpoint.models import (
     Crash,
+    Stateless,
     X,
     Y,
     assert_same,
     build,
+    dataset,
     train,
     variables,
 )
@@ -141,7 +143,7 @@ def test_the_state_of_somebody_s_own_callback(tmp_path):
 def test_a_csv_log_has_each_epoch_once(tmp_path):
     """Its rows of an epoch that runs again are cut off."""
 
-    class After(keras.callbacks.Callback):
+    class After(Stateless):
         def on_epoch_end(self, epoch, logs=None):
             if After.armed and epoch == 2:  # the row is written, the file is not
                 After.armed = False
@@ -259,25 +261,39 @@ def wider():
     return model
 
 
+def wetter():
+    model = build()
+    model.get_layer("drop").rate = 0.5
+    return model
+
+
 @pytest.mark.parametrize(
     ("changed", "text"),
     [
-        ({"model": lambda: build("sgd")}, r"optimizer was 'Adam', is 'SGD'"),
+        (
+            {"model": lambda: build("sgd")},
+            r"optimizer's class was 'Adam', is 'SGD'; optimizer had",
+        ),
         (
             {"model": lambda: build(keras.optimizers.Adam(beta_1=0.8))},
             r"optimizer's beta_1 was 0.9, is 0.8",
         ),
-        ({"model": wider}, r"model had \d+ variables, has 2"),
+        ({"model": wider}, r"layer 0 \(Dense\)'s units was 12, is 2"),
         (
             {"make": lambda: [kf.EarlyStopping()]},
-            r"callbacks were \[CrashAt\], are \[EarlyStopping, CrashAt\]",
+            r"are \[keras_fitkit.EarlyStopping, tests.CrashAt\]",
         ),
+        (
+            {"model": lambda: build(policy="mixed_float16")},
+            r"\(Dense\)'s dtype was 'float32', is 'mixed_float16'",
+        ),
+        ({"model": wetter}, r"\(Dropout\)'s rate was 0.3, is 0.5"),
         (
             {"data": kf.ReproducibleDataset(X, Y, batch_size=20, seed=8)},
             "data's seed was 7, is 8",
         ),
     ],
-    ids=["optimizer", "setting", "model", "callbacks", "data"],
+    ids=["optimizer", "setting", "model", "callbacks", "policy", "layer", "data"],
 )
 def test_another_run_is_refused_and_says_what_changed(tmp_path, changed, text):
     train(tmp_path, list, epochs=1)
@@ -325,7 +341,7 @@ def test_a_model_that_is_not_built_is_refused(tmp_path):
 
 
 def test_a_fit_within_a_fit_may_not_use_its_folder(tmp_path):
-    class Nested(keras.callbacks.Callback):
+    class Nested(Stateless):
         def on_epoch_begin(self, epoch, logs=None):
             fit(kf.Checkpoint(tmp_path))
 
@@ -336,10 +352,62 @@ def test_a_fit_within_a_fit_may_not_use_its_folder(tmp_path):
 
 def test_a_second_optimizer_of_a_model_is_saved_too(tmp_path):
     model = build("sgd")
-    model.extra = keras.optimizers.Adam(0.01)
+    model.extra = [keras.optimizers.Adam(0.01)]
+    with pytest.raises(ValueError, match=r"whose optimizers are built.*extra"):
+        fit(kf.Checkpoint(tmp_path), model=model)
+    model.extra[0].build(model.trainable_variables)
     fit(kf.Checkpoint(tmp_path), model=model)
     content = archive.read(folder.saved(tmp_path)[0])
     assert set(content["variables"]) == {"model", "optimizer", "optimizer extra"}
+
+
+def test_an_edited_learning_rate_is_said_and_the_reached_one_stays(
+    tmp_path,
+):
+    def model(rate):
+        return build(keras.optimizers.SGD(rate))
+
+    def make():
+        return [keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.5)]
+
+    train(tmp_path, make, model(0.1), epochs=2)
+    again = train(tmp_path, make, model(0.1), epochs=3)[0]
+    assert float(keras.ops.convert_to_numpy(again.optimizer.learning_rate)) == (
+        pytest.approx(0.0125)
+    )
+    with pytest.raises(ValueError, match=r"learning_rate was 0.1\d*, is 0.2"):
+        train(tmp_path, make, model(0.2), epochs=4)
+
+
+def test_the_folder_is_that_of_the_start_of_the_fit(tmp_path, monkeypatch):
+    class Leave(Stateless):
+        def on_epoch_end(self, epoch, logs=None):
+            monkeypatch.chdir(tmp_path / "elsewhere")
+
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    train("run", lambda: [Leave()], epochs=3)
+    assert len(folder.saved(tmp_path / "run")) == 2
+    assert not (tmp_path / "elsewhere" / "run").exists()
+
+
+def test_a_kill_in_the_first_epoch_begins_with_the_same_weights(tmp_path, capsys):
+    with pytest.raises(Crash):
+        train(tmp_path, list, crash=2)
+    model = build()
+    for variable in model.weights:
+        variable.assign(variable * 0)
+    train(tmp_path, list, model, epochs=1, verbose=1)
+    assert "begins anew with the weights of the first" in capsys.readouterr().out
+    whole = train(tmp_path / "whole", list, epochs=1)
+    for one, other in zip(whole[0].get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_data_that_is_not_what_fit_trains_on_is_refused(tmp_path):
+    callbacks = kf.resumable(tmp_path, [], data=dataset())
+    with pytest.raises(ValueError, match="the data set that is given to `fit`"):
+        fit(*callbacks)
 
 
 def generator():
@@ -387,7 +455,7 @@ def test_arrays_that_are_not_shuffled_give_the_same(tmp_path):
 def test_the_global_random_states_go_on(tmp_path):
     import random
 
-    class Draw(keras.callbacks.Callback):
+    class Draw(Stateless):
         def on_epoch_begin(self, epoch, logs=None):
             drawn.append(
                 (

@@ -2,16 +2,19 @@
 
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from keras_fitkit.checkpoint.lock import FolderLock
 
 HOLD = """
-import sys, importlib.util
+import sys
 from pathlib import Path
 from keras_fitkit.checkpoint.lock import FolderLock
-lock = FolderLock(Path(sys.argv[1]), None)
+class Owner: pass
+owner = Owner()
+lock = FolderLock(Path(sys.argv[1]), owner)
 try:
     lock.take([])
 except ValueError as error:
@@ -20,6 +23,10 @@ except ValueError as error:
 print("taken", flush=True)
 sys.stdin.readline()
 """
+
+
+class Owner:
+    """Stands for a callback."""
 
 
 @pytest.fixture
@@ -50,16 +57,22 @@ def test_a_second_process_is_told_and_a_killed_one_leaves_nothing(tmp_path, star
     _, second = start(tmp_path)
     assert f"in use by another process (process {first.pid})" in second
     with pytest.raises(ValueError, match=f"another process \\(process {first.pid}"):
-        FolderLock(tmp_path, None).take([])
+        FolderLock(tmp_path, Owner()).take([])
+    told = FolderLock(tmp_path, Owner())
+    for _ in range(2):  # being told leaves nothing behind
+        with pytest.raises(ValueError, match="another process"):
+            told.take([])
+        told.release()
     first.kill()
     first.wait()
-    lock = FolderLock(tmp_path, None)
+    owner = Owner()
+    lock = FolderLock(tmp_path, owner)
     lock.take([])
     lock.release()
 
 
 def test_in_one_process_the_owner_that_runs_keeps_it(tmp_path):
-    first, second = object(), object()
+    first, second = Owner(), Owner()
     lock = FolderLock(tmp_path, first)
     lock.take([first])
     with pytest.raises(ValueError, match="in use by another fit of this process"):
@@ -75,8 +88,33 @@ def test_in_one_process_the_owner_that_runs_keeps_it(tmp_path):
 
 def test_other_folders_are_free(tmp_path):
     (tmp_path / "a").mkdir()
-    one, other = FolderLock(tmp_path / "a", 1), FolderLock(tmp_path, 2)
-    one.take([1])
-    other.take([1, 2])
+    first, second = Owner(), Owner()
+    one, other = FolderLock(tmp_path / "a", first), FolderLock(tmp_path, second)
+    one.take([first])
+    other.take([first, second])
     one.release()
+    other.release()
+
+
+def test_a_fit_in_another_thread_keeps_it_while_the_thread_lives(tmp_path):
+    first, second = Owner(), Owner()
+    lock = FolderLock(tmp_path, first)
+    done = threading.Event()
+
+    def work():
+        lock.__init__(tmp_path, first)
+        lock.take([first])
+        taken.set()
+        done.wait()
+
+    taken = threading.Event()
+    thread = threading.Thread(target=work)
+    thread.start()
+    taken.wait()
+    with pytest.raises(ValueError, match="in use by another fit of this process"):
+        FolderLock(tmp_path, second).take([second])
+    done.set()
+    thread.join()
+    other = FolderLock(tmp_path, second)
+    other.take([second])
     other.release()

@@ -64,30 +64,39 @@ def test_what_keras_s_callbacks_remember_is_known(name, tmp_path):
         np.testing.assert_equal(getattr(fresh, attribute), getattr(used, attribute))
 
 
-def test_a_callback_without_attributes_has_nothing_to_remember():
-    class Bare(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            pass
-
-    peer = peers.peer(fitted(Bare()))
-    assert peer.get() == {}
-    peer.put({})
-
-
 class Counts(keras.callbacks.Callback):
     def __init__(self):
         super().__init__()
         self.count = 0
 
 
+class Bare(keras.callbacks.Callback):
+    pass
+
+
 class Subclass(keras.callbacks.EarlyStopping):
     pass
+
+
+class OfOurs(kf.EarlyStopping):
+    """Its own attributes would be forgotten: it inherits what ours remembers."""
+
+
+class Complete(kf.EarlyStopping):
+    def get_state(self):
+        return super().get_state()
+
+
+def test_a_subclass_of_ours_that_says_what_it_remembers_is_taken(tmp_path):
+    kf.resumable(tmp_path, [Complete()])
 
 
 @pytest.mark.parametrize(
     ("callback", "text"),
     [
         (Counts(), "Nothing is known of what Counts must remember"),
+        (Bare(), "Nothing is known of what Bare must remember"),
+        (OfOurs(), "Nothing is known of what OfOurs must remember"),
         (Subclass(), "Nothing is known of what Subclass must remember"),
         (keras.callbacks.LambdaCallback(), r"Give its class `get_state\(\)`"),
         (keras.callbacks.BackupAndRestore("x"), "Both would resume the fit"),

@@ -20,7 +20,7 @@ import numpy as np
 
 import keras_fitkit as kf
 
-ROWS, EPOCHS = 240, 12
+ROWS, EPOCHS = 240, 16
 MOMENTS = {"seen": 0, "kill": 0}
 
 
@@ -58,6 +58,12 @@ class Moments(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         moment()
+
+    def get_state(self):
+        return {}
+
+    def set_state(self, state):
+        pass
 
 
 def build():
@@ -97,7 +103,7 @@ def main(directory, result, kill):
     (x, y), validation = data()
     train = kf.ReproducibleDataset(x, y, batch_size=32, seed=7)
     monitor = kf.OverfitMonitor(verbose=0)
-    stopper = kf.EarlyStopping(patience=4, restore_best_weights=True)
+    stopper = kf.EarlyStopping(patience=1, restore_best_weights=True)
     prune = kf.PruneSchedule(0.7)
     plateau = keras.callbacks.ReduceLROnPlateau(patience=1, factor=0.5)
     callbacks = [monitor, stopper, prune, plateau, Moments()]

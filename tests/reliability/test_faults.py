@@ -46,6 +46,8 @@ def test_cut_at_every_fiftieth_the_older_file_is_used(killed):
         newest.write_bytes(whole[: len(whole) * part // 50])
         with warns_once(UserWarning, "goes back to epoch-000002.npz"):
             assert epochs_of(killed) == 2
+        (damaged,) = killed.glob("*.damaged")  # set aside
+        assert damaged.read_bytes() == whole[: len(whole) * part // 50]
     newest.write_bytes(whole)
     assert epochs_of(killed) == 3
 
