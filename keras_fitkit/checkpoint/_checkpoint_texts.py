@@ -87,7 +87,8 @@ def resumed(
         why = "was stopped" if content["stopped"] else "ended"
         return (
             f"Checkpoint: this fit {why} after {epochs} epochs; nothing is trained. "
-            "Another directory starts a new one."
+            "Another directory starts a new one"
+            + ("." if content["stopped"] else ", more epochs go on.")
         )
     line = f"Checkpoint: goes on after epoch {epochs} ({file})."
     difference = _difference(fit, data)

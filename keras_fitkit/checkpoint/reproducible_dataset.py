@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_fitkit._core import _private, arguments, rows
 
-_ARRAYS = "arrays, or a dict, list or tuple of arrays,"
+_ARRAYS = "arrays (or a dict, list or tuple of arrays)"
 
 
 class Prefetch:

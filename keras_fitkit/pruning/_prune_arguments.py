@@ -97,7 +97,7 @@ def _check_fixed(sparsity: Any, shape: patterns.Pattern, pattern: Any) -> None:
     final = given_schedules.named_final(sparsity)
     if shape.sparsity is None or final is None:
         return
-    if abs(final - shape.sparsity) > 1e-9:
+    if abs(final - shape.sparsity) > 1e-6:
         allowed = f"{shape.sparsity:g}, which pattern={pattern!r} fixes"
         raise ValueError(arguments.message("sparsity", allowed, final))
 

@@ -216,7 +216,7 @@ class PruneSchedule(StepCounter):
 
         Raises:
             TypeError, ValueError: it is no state of a `PruneSchedule`, or that of a fit
-                of another model.
+                of another model or with another final sparsity.
         """
         masks = state.get("masks_") if isinstance(state, Mapping) else None
         shapes = [each.target.shape for each in self._attached]
@@ -224,6 +224,8 @@ class PruneSchedule(StepCounter):
         if masks is not None and self._attached and shapes != given:
             allowed = f"the state of a fit that prunes weights of shapes {shapes}"
             raise ValueError(arguments.message("state", allowed, given))
+        if isinstance(state, Mapping):
+            self._timeline.check_state(state.get("timeline_"))
         super().set_state(state)
 
     def release(self) -> None:

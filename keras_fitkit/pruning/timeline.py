@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from keras_fitkit._core import arguments
 from keras_fitkit._core.schedules import SparsitySchedule
 from keras_fitkit.pruning import allocation, given_schedules, tfmot_masks
 from keras_fitkit.pruning.mask_rule import MaskRule, Moment
@@ -39,13 +40,27 @@ class Timeline:
             "by_epoch": self.by_epoch,
             "handled": self.handled,
             "asked": self.asked,
+            "named": given_schedules.named_final(self.sparsity),
         }
 
     @state.setter
     def state(self, state: Mapping[str, Any]) -> None:
-        for name in self.state:
+        for name in ("length", "by_epoch", "handled", "asked"):
             setattr(self, name, state[name])
         self.plan = None  # laid out anew when the next epoch begins
+
+    def check_state(self, state: Any) -> None:
+        """A state can be put into a schedule that ends where its own one does.
+
+        Raises:
+            ValueError: it ends elsewhere.
+        """
+        named = given_schedules.named_final(self.sparsity)
+        then = state.get("named") if isinstance(state, Mapping) else named
+        if then != named:
+            allowed = f"that of a PruneSchedule with the final sparsity {named}"
+            hint = "A fit that goes on must have the schedule it began with."
+            raise ValueError(arguments.message("state", allowed, then, hint))
 
     def measure(self, params: Mapping[str, Any], epoch: int) -> None:
         """Finds how long the fit is, at its first epoch, from what Keras says of it.

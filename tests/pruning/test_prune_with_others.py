@@ -189,6 +189,18 @@ def test_state_of_another_model_is_refused_and_changes_nothing():
     assert second.sparsity_ == 0.0
 
 
+def test_state_of_another_sparsity_is_refused_and_changes_nothing():
+    first, second = kf.PruneSchedule(0.5), kf.PruneSchedule(0.9)
+    fit(mlp(), first, epochs=1)
+    second.set_model(mlp())
+    second.set_params({"epochs": 1, "steps": 6})
+    second.on_train_begin()
+    with pytest.raises(ValueError, match="must have the schedule it began with"):
+        second.set_state(first.get_state())
+    assert second.sparsity_ == 0.0
+    second.release()
+
+
 def test_a_report_counts_zeros():
     model = mlp()
     fit(model, kf.PruneSchedule(0.5))
