@@ -223,7 +223,7 @@ BAD_ARGUMENTS = {
     "resumable": CHECKPOINT,
     "ReproducibleDataset": {
         "x": [
-            *bad(3, text="arrays, or a dict", error=TypeError, seed=0),
+            *bad(3, text="arrays (or a dict", error=TypeError, seed=0),
             *bad(np.ones((0, 2)), text="not empty", seed=0),
         ],
         "y": bad(np.ones(3), text="the 2 rows of `x`", **ROWS),
@@ -284,6 +284,6 @@ CALLBACKS = {
     "EarlyStopping-gl": lambda: kf.EarlyStopping(criterion="gl"),
     "PruneSchedule": lambda: kf.PruneSchedule(0.5),
     "PruneSchedule-rewinding": lambda: kf.PruneSchedule(
-        kf.IterativeSparsity(0.5, rounds=1, rewind_step=1, rewind_optimizer=True)
+        kf.IterativeSparsity(0.5, rounds=1, rewind_step=0, rewind_optimizer=True)
     ),
 }
