@@ -62,14 +62,10 @@ def test_the_same_as_without_interruption(tmp_path, make):
 
 
 OPTIMIZERS = {
-    "momentum": lambda: keras.optimizers.SGD(0.05, momentum=0.9),
     "accumulation": lambda: keras.optimizers.Adam(gradient_accumulation_steps=3),
     "average": lambda: keras.optimizers.Adam(use_ema=True),
     "loss scale": lambda: keras.optimizers.LossScaleOptimizer(
         keras.optimizers.Adam(), initial_scale=2.0**14, dynamic_growth_steps=3
-    ),
-    "schedule": lambda: keras.optimizers.Adam(
-        keras.optimizers.schedules.ExponentialDecay(0.01, 7, 0.5)
     ),
 }
 
@@ -101,7 +97,6 @@ def test_averages_that_are_swapped_in(tmp_path, swap_on_epoch):
 COMPILED = {
     "eagerly": {"run_eagerly": True},
     "several steps": {"steps_per_execution": 2},
-    "jit": {"jit_compile": True},
 }
 
 
