@@ -75,6 +75,7 @@ class RunningFit:
         validates: whether validation data was given in any form.
         validation_rows: how many rows array validation data has; None where that cannot
             be seen (no validation, a dataset, `validation_steps`).
+        shuffle: as given to `fit`.
     """
 
     x: Any
@@ -85,6 +86,7 @@ class RunningFit:
     callbacks: tuple[Any, ...]
     validates: bool
     validation_rows: int | None = None
+    shuffle: Any = True
 
 
 def running_fit(model: Any) -> RunningFit | None:
@@ -113,6 +115,7 @@ def running_fit(model: Any) -> RunningFit | None:
                 callbacks=tuple(names["callbacks"].callbacks),
                 validates=names.get("validation_data") is not None,
                 validation_rows=_validation_rows(names),
+                shuffle=names.get("shuffle", True),
             )
         frame = frame.f_back
     return None
@@ -182,14 +185,27 @@ def running_epoch(data: Any) -> RunningEpoch | None:
     return None
 
 
-def start_at_epoch(model: Any, epoch: int | None) -> None:
-    """Makes the running fit begin at `epoch`; None: as its caller says.
+class _ReadOnce(int):
+    """An integer that leaves its model as soon as somebody asks whether it is 0."""
 
-    Private: `Model._initial_epoch`, which `fit` reads once, after `on_train_begin`. The
-    public `initial_epoch` must be known before the fit (keras#9462 asks for more). It
-    stays on the model and shortens later fits: take it off once it is read.
+    model: Any
+
+    def __bool__(self) -> bool:
+        self.model._initial_epoch = None
+        return int(self) != 0
+
+
+def start_at_epoch(model: Any, epoch: int) -> None:
+    """Makes the running fit begin at `epoch`; call it in `on_train_begin`.
+
+    Private: `Model._initial_epoch`, which `fit` reads after `on_train_begin`, as
+    `self._initial_epoch or initial_epoch`. The public `initial_epoch` must be known
+    before the fit (keras#9462 asks for more). A plain number would stay on the model
+    and shorten later fits, so this one goes as it is read.
     """
-    model._initial_epoch = epoch
+    once = _ReadOnce(epoch)
+    once.model = model
+    model._initial_epoch = once
 
 
 def _validation_weighted(names: dict[str, Any]) -> bool | None:

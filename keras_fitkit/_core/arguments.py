@@ -12,6 +12,7 @@ return the clean value (an int given for a float comes back as a float).
 from __future__ import annotations
 
 import difflib
+import inspect
 import math
 import numbers
 import os
@@ -100,10 +101,26 @@ def flag(name: str, value: object) -> bool:
     return value
 
 
-def function(name: str, value: object, signature: str) -> Callable[..., Any]:
-    """A callable; `signature` says in words how it will be called."""
+def function(
+    name: str, value: object, signature: str, *, count: int | None = None
+) -> Callable[..., Any]:
+    """A callable; `signature` says in words how it will be called.
+
+    With `count` it must take so many positional arguments, where Python can tell.
+    """
     if not callable(value):
         raise TypeError(message(name, f"a callable {signature}", value))
+    if count is not None:
+        try:
+            found = inspect.signature(value)
+        except (TypeError, ValueError):  # built in
+            return value
+        try:
+            found.bind(*[None] * count)
+        except TypeError:
+            hint = f"It cannot be called with {count} arguments."
+            text = message(name, f"a callable {signature}", value, hint)
+            raise TypeError(text) from None
     return value
 
 

@@ -100,9 +100,11 @@ def _difference(fit: Any, data: Any) -> str:
     if data is not None or fit is None:
         return ""
     if hasattr(fit.x, "shape") or isinstance(fit.x, (list, dict, tuple)):
+        if not fit.shuffle:
+            return ""
         return (
-            "If `fit` shuffles these arrays, their order is another one than without "
-            "the interruption: pass kf.ReproducibleDataset for the same."
+            "`fit` shuffles these arrays, now in another order than without the "
+            "interruption: pass kf.ReproducibleDataset for the same."
         )
     return (
         "The data begins anew, which need not be what it would have given in this "

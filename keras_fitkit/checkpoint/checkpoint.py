@@ -119,7 +119,6 @@ class Checkpoint(FitCallback):
         self._history: Mapping[str, Any] | None = None  # to be put back
         self._folder = Path()  # where the fit began: the process may go elsewhere
         self._run: dict[str, Any] = {}  # what must be the same when it goes on
-        self._jumped = False
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Takes the folder and, if there is something in it, goes on from there."""
@@ -174,7 +173,6 @@ class Checkpoint(FitCallback):
         if self._history is not None:  # else the file is that of the beginning
             epoch = self._planned() if content["stopped"] else content["epochs"]
             _private.start_at_epoch(model, epoch)
-            self._jumped = True
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Tells the data which epoch it is."""
@@ -199,10 +197,6 @@ class Checkpoint(FitCallback):
         self._unlock()
 
     def _land(self) -> None:
-        """After Keras has read at which epoch to begin: nothing stays on the model."""
-        if self._jumped:
-            _private.start_at_epoch(self.model, None)
-            self._jumped = False
         if self._history is not None:  # Keras has emptied its own by now
             fit_state.put_history(self.model, self._history)
             self._history = None

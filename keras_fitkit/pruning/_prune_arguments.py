@@ -138,6 +138,15 @@ def check_alone(found: Sequence[targets.Target]) -> None:
             )
 
 
+def too_late(reached: float, named: float) -> str:
+    """The line at the start of a fit that is shorter than its schedule."""
+    return (
+        f"PruneSchedule: this fit ends before its schedule does, at sparsity "
+        f"{reached:.4f} instead of {named:.4f}. Train longer, or give a smaller "
+        "`end_step`; a number instead of a schedule fits itself to the fit."
+    )
+
+
 def below_target(reached: float, target: float) -> str:
     """The warning at the end of a fit that was too short."""
     return (

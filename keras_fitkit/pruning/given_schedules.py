@@ -123,6 +123,7 @@ def check(sparsity: Any) -> Any:
         "sparsity",
         sparsity,
         "(step) -> fraction, a fraction in [0, 1), or a schedule",
+        count=1,
     )
 
 

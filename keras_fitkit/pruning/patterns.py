@@ -8,6 +8,7 @@ infinity never goes.
 from __future__ import annotations
 
 import dataclasses
+import numbers
 import re
 from typing import Any, Protocol
 
@@ -224,10 +225,11 @@ def parse(value: Any) -> Pattern:
 
 def _sides(value: Any) -> tuple[int, int]:
     sides = value[1] if isinstance(value[1], (tuple, list)) else ()
-    if len(sides) != 2:
-        raise ValueError(arguments.message("pattern", ALLOWED, value))
-    rows, columns = (arguments.integer("pattern", side, low=1) for side in sides)
-    return rows, columns
+    whole = [one for one in sides if isinstance(one, numbers.Integral)]
+    if len(sides) != 2 or len(whole) != 2 or min(whole) < 1:
+        hint = "The sides of a block are two integers >= 1."
+        raise ValueError(arguments.message("pattern", ALLOWED, value, hint))
+    return int(whole[0]), int(whole[1])
 
 
 def _misfit(pattern: Any, allowed: str) -> str:

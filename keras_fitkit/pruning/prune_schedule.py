@@ -52,7 +52,8 @@ class PruneSchedule(StepCounter):
             does not know the steps). Or a schedule: `PolynomialSparsity`,
             `ConstantSparsity`, `CosineSparsity`, `OneShotSparsity`,
             `IterativeSparsity`, one of `tfmot.sparsity.keras`, or any callable
-            `(step) -> fraction`, which is asked about 100 times in the fit.
+            `(step) -> fraction`, which is asked about 100 times in the fit (where it
+            falls, weights are let go again, and train on from zero).
         allocation: how the zeros are shared out. "uniform": the same fraction in every
             weight; "global": all weights compete; "lamp": they compete by their LAMP
             scores, which keep layers from dying; "erk": large weights give more; a
@@ -86,10 +87,11 @@ class PruneSchedule(StepCounter):
 
     Raises:
         ValueError, TypeError: an argument outside its range, by name. When the fit
-            begins: a pattern of layers that matches nothing, a pattern that does not
-            divide a kernel, two PruneSchedules on one weight, nothing to prune, a
-            quantized kernel, `data` without a loss, a `rewind_step` in the middle of
-            an execution of several steps. At an update: NaN in a weight.
+            begins: a model that is not built, a pattern of layers that matches nothing,
+            a pattern that does not divide a kernel, two PruneSchedules on one weight,
+            nothing to prune, a quantized kernel, `data` without a loss, a `rewind_step`
+            in the middle of an execution of several steps. At an update: NaN in a
+            weight.
 
     Example:
         >>> import keras, numpy as np, keras_fitkit as kf
@@ -282,6 +284,8 @@ class PruneSchedule(StepCounter):
                 say(_prune_arguments.BY_EPOCH)
         if timeline.plan is None:
             timeline.lay_out([each.target for each in self._attached])
+            if self.epochs_ == 1 and timeline.too_late:
+                say(_prune_arguments.too_late(*timeline.too_late))
         if timeline.by_epoch:
             self._update_if_due(self.epochs_)
 

@@ -81,7 +81,8 @@ def random(weight: Array, context: ScoreContext) -> Array:
 def resolve(scores: Any) -> ScoreFunction:
     """The function that the argument `scores` means."""
     if callable(scores):
-        return scores  # type: ignore[no-any-return]
+        signature = "(weight, context) -> array"
+        return arguments.function("scores", scores, signature, count=2)
     arguments.choice("scores", scores, NAMES)
     named: dict[str, ScoreFunction] = {
         "magnitude": magnitude,

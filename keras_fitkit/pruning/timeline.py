@@ -115,6 +115,17 @@ class Timeline:
             self._last = given_schedules.final_of(self.plan, self.length)
         return self._last
 
+    @property
+    def too_late(self) -> tuple[float, float] | None:
+        """Sparsity at the last step and the named final one, if the first is less."""
+        if self.plan is None or not self.length or self.rule.tfmot:
+            return None
+        named = given_schedules.named_final(self.plan)
+        updates = (s for s in range(self.length, 0, -1) if self.plan.should_update(s))
+        last = next(updates, None)
+        reached = 0.0 if last is None else self.plan(last)
+        return None if named is None or reached >= named - 1e-6 else (reached, named)
+
     def target(self, reached: float) -> float:
         """The fraction of all weights at the end; `reached` itself, once it is that."""
         final = self.final

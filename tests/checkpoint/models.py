@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 
 import keras_fitkit as kf
 
@@ -95,3 +96,33 @@ def said(callback):
     """Its report, without the seconds."""
     lines = str(callback.report()).splitlines()
     return [line for line in lines if not line.strip().startswith("time:")]
+
+
+def ours():
+    """This package's callbacks."""
+    return [
+        kf.OverfitMonitor(verbose=0),
+        kf.EarlyStopping(patience=3, restore_best_weights=True),
+        kf.PruneSchedule(0.6),
+    ]
+
+
+def interrupted(tmp_path, make, crashes, **arguments):
+    """The result of runs that crash in these batches and of one that does not."""
+    model = arguments.pop("model", build)
+    for crash in crashes:
+        with pytest.raises(Crash):
+            train(tmp_path, make, model(), crash=crash, **arguments)
+    return train(tmp_path, make, model(), **arguments)
+
+
+def fit(*callbacks, model=None, **arguments):
+    """Two epochs on arrays."""
+    return (model or build()).fit(
+        X, Y, epochs=2, verbose=0, callbacks=list(callbacks), **arguments
+    )
+
+
+def damage(path):
+    """Cuts the end off."""
+    path.write_bytes(path.read_bytes()[:-300])

@@ -148,6 +148,30 @@ def test_an_error_in_a_transform_reaches_the_caller():
         data[0]
 
 
+@pytest.mark.parametrize(
+    ("y", "transform", "text"),
+    [
+        (np.ones(4), lambda x, y, rng: x, r"\(x, y\), a tuple of two"),
+        (None, lambda x, rng: np.ones(int(x)), "one structure and shape"),
+        (None, lambda x: x, "cannot be called with 2 arguments"),
+    ],
+    ids=["returns x alone", "ragged", "takes no rng"],
+)
+def test_a_wrong_transform_is_named(y, transform, text):
+    x = np.arange(4)
+    with pytest.raises((TypeError, ValueError), match=f"`transform` must.*{text}"):
+        kf.ReproducibleDataset(x, y, seed=0, transform=transform)[0]
+
+
+def test_rows_of_text_have_a_checksum():
+    one, other = (np.array(["a", "bc", last], object) for last in ("d", "e"))
+    found = {
+        kf.ReproducibleDataset(x, seed=0).description["checksum of some rows"]
+        for x in (one, other, one.copy())
+    }
+    assert len(found) == 2
+
+
 def test_evaluating_on_it_inside_a_fit_changes_nothing():
     class Evaluate(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):

@@ -181,6 +181,7 @@ BAD_ARGUMENTS = {
         "sparsity": [
             *bad(80, 1.0, -0.1, text="For 80 % pass 0.8."),
             *bad("0.8", text="a fraction in [0, 1), or a schedule", error=TypeError),
+            *bad(lambda: 0.5, text="be called with 1", error=TypeError),
             *bad(0.9, text="0.5, which pattern='2:4' fixes", pattern="2:4"),
         ],
         "allocation": [
@@ -192,12 +193,13 @@ BAD_ARGUMENTS = {
         "scores": [
             *bad("magnitud", text="Did you mean 'magnitude'", sparsity=0.5),
             *bad("lamp", text="'magnitude' with `compat`", sparsity=0.5, **TFMOT),
+            *bad(abs, text="be called with 2", error=TypeError, sparsity=0.5),
         ],
         "pattern": [
             *bad("unstructred", text="Did you mean 'unstructured'", sparsity=0.5),
             *bad("4:2", "0:4", text="N of M weights stay", sparsity=0.5),
             *bad(("block", 4), text="('block', (rows, columns))", sparsity=0.5),
-            *bad(("block", (0, 4)), text="an integer >= 1", sparsity=0.5),
+            *bad(("block", (4, 0)), text="two integers >= 1", sparsity=0.5),
             *bad("row", text="'unstructured' or 'N:M'", sparsity=0.5, **TFMOT),
             *bad("row", text="'unstructured' with `regrow`", sparsity=0.5, **RIGL),
         ],

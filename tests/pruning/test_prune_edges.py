@@ -1,6 +1,7 @@
 """Fits at the edge of what PruneSchedule is made for, each of which once went wrong."""
 
 import itertools
+import re
 
 import keras
 import numpy as np
@@ -294,3 +295,29 @@ def test_rewinding_into_an_execution_of_several_steps_is_an_error():
     for step in (4, 6, 0):
         schedule = kf.IterativeSparsity(0.5, 1, rewind_step=step)
         fit(mlp(steps_per_execution=4), kf.PruneSchedule(schedule))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "reached"),
+    [
+        (kf.PolynomialSparsity(0.8, 0, 100, frequency=5), r"0\.\d{4}"),
+        (kf.OneShotSparsity(0.8, step=100), r"0\.0000"),
+    ],
+    ids=["polynomial", "one shot"],
+)
+def test_a_schedule_longer_than_the_fit_is_said_at_its_start(schedule, reached, capsys):
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            printed.append(capsys.readouterr().out)
+            raise KeyboardInterrupt
+
+    printed = []
+    with pytest.raises(KeyboardInterrupt):
+        fit(mlp(), kf.PruneSchedule(schedule), Stop())
+    text = rf"ends before its schedule does, at sparsity {reached} instead of 0\.8000"
+    assert re.search(text, printed[0])
+
+
+def test_a_schedule_that_fits_is_not_talked_about(capsys):
+    fit(mlp(), kf.PruneSchedule(kf.PolynomialSparsity(0.8, 0, 6, frequency=4)))
+    assert "ends before" not in capsys.readouterr().out
