@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from keras_fitkit._core import _private, arguments
+from keras_fitkit._core import _private, arguments, selection
 from keras_fitkit._core.callback import StepCounter
 from keras_fitkit._core.console import say
 from keras_fitkit._core.metric_names import SPARSITY_TOLERANCE
@@ -19,7 +19,6 @@ from keras_fitkit.pruning import (
     given_schedules,
     gradients,
     rewinding,
-    targets,
 )
 from keras_fitkit.pruning.mask_rule import Moment
 from keras_fitkit.pruning.timeline import Timeline
@@ -133,8 +132,8 @@ class PruneSchedule(StepCounter):
     ) -> None:
         super().__init__()
         self.sparsity = given_schedules.check(sparsity)
-        self.layers = targets.check_selection("layers", layers)
-        self.exclude = targets.check_selection("exclude", exclude)
+        self.layers = selection.check("layers", layers)
+        self.exclude = selection.check("exclude", exclude)
         self.verbose = arguments.integer("verbose", verbose, low=0, high=2)
         self._rule = _prune_arguments.rule(
             self.sparsity, allocation, scores, pattern, regrow, data, compat

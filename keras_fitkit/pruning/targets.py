@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
-from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from typing import Any
 
-import keras
 import numpy as np
 
-from keras_fitkit._core import _private, arguments, arrays
-from keras_fitkit._core.layers import leaf_layers
+from keras_fitkit._core import arrays, kernels
+from keras_fitkit._core.selection import Choice, Selection
 from keras_fitkit.pruning.masks import Array
-
-Selection: TypeAlias = Any  # None, a pattern, a layer, or a list of these
-
-# The weights that are pruned without being named, by the layer that owns them. A
-# recurrent layer owns none: its cell does; attention is made of EinsumDense. Kernels of
-# DepthwiseConv and Embedding are pruned when they are named.
-_TRANSPOSED = ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
-_CELLS = ("SimpleRNNCell", "LSTMCell", "GRUCell", "ConvLSTMCell")
-_KERNELS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
-    (("Dense", "EinsumDense", "Conv1D", "Conv2D", "Conv3D", *_TRANSPOSED), ("kernel",)),
-    (("SeparableConv1D", "SeparableConv2D"), ("depthwise_kernel", "pointwise_kernel")),
-    (_CELLS, ("kernel", "recurrent_kernel")),
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +87,7 @@ def find_zeros(
     if layers is None:
         floats = {
             path
-            for path, layer, variable in _weights(model)
+            for path, layer, variable in kernels.weights(model)
             if _is_float(variable)
             and _may_be_pruned(layer, variable)
             and len(variable.shape) > 1
@@ -143,10 +128,10 @@ def find(
         ValueError: a pattern or a layer that matches nothing; a kernel of integers;
             nothing to prune at all.
     """
-    wanted, unwanted = _Choice("layers", layers), _Choice("exclude", exclude)
+    wanted, unwanted = Choice("layers", layers), Choice("exclude", exclude)
     targets: list[Target] = []
     skipped: list[Skipped] = []
-    weights = list(_weights(model))
+    weights = list(kernels.weights(model))
     for owners in _by_variable(weights):
         path, layer, variable = owners[0]
         # A weight that several layers share is meant by the name of any of them.
@@ -178,9 +163,7 @@ def find(
 
 def is_kernel(layer: Any, variable: Any) -> bool:
     """Whether a layer's variable is pruned by default."""
-    return any(
-        variable.name in names and _is_one_of(layer, kinds) for kinds, names in _KERNELS
-    )
+    return variable.name in kernels.names(layer)
 
 
 def _by_variable(
@@ -191,13 +174,6 @@ def _by_variable(
     for each in weights:
         found.setdefault(id(each[2]), []).append(each)
     return list(found.values())
-
-
-def _weights(model: Any) -> Iterable[tuple[str, Any, Any]]:
-    for prefix, layer in leaf_layers(model):
-        for variable in _private.own_variables(layer):
-            path = f"{prefix}/{variable.name}" if prefix else variable.name
-            yield path, layer, variable
 
 
 def _reason(layer: Any, variable: Any, *, chosen: bool, named: bool) -> str:
@@ -223,93 +199,13 @@ def _reason(layer: Any, variable: Any, *, chosen: bool, named: bool) -> str:
 
 def _may_be_pruned(layer: Any, variable: Any) -> bool:
     """Whether a weight of two or more axes is no bias and of no norm."""
-    known = [names for kinds, names in _KERNELS if _is_one_of(layer, kinds)]
+    known = kernels.names(layer)
     if known:
-        return any(variable.name in names for names in known)
+        return variable.name in known
     norm = any("Normalization" in kind.__name__ for kind in type(layer).__mro__)
     return not norm and not variable.name.endswith("bias")
 
 
-def _is_one_of(layer: Any, kinds: Sequence[str]) -> bool:
-    """By name, because Keras does not export all of these classes (ConvLSTMCell)."""
-    return any(
-        kind.__name__ in kinds and kind.__module__.split(".")[0] == "keras"
-        for kind in type(layer).__mro__
-    )
-
-
 def _target(path: str, layer: Any, variable: Any) -> Target:
-    rank = len(variable.shape)
-    inputs: tuple[int, ...] = (rank - 2,)
-    outputs: tuple[int, ...] = (rank - 1,)
-    if _is_one_of(layer, _TRANSPOSED):
-        inputs, outputs = outputs, inputs
-    elif isinstance(layer, keras.layers.EinsumDense) and variable.name == "kernel":
-        inputs, outputs = _einsum_axes(layer.equation)
+    inputs, outputs = kernels.axes(layer, variable)
     return Target(path, variable, inputs, outputs)
-
-
-def _einsum_axes(equation: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The contracted and the other axes of an EinsumDense kernel."""
-    left, _, result = equation.replace(" ", "").partition("->")
-    kernel = left.split(",")[1]
-    contracted = tuple(i for i, axis in enumerate(kernel) if axis not in result)
-    return contracted, tuple(i for i in range(len(kernel)) if i not in contracted)
-
-
-class _Choice:
-    """The patterns and layers of one argument, and which of them have matched."""
-
-    def __init__(self, name: str, given: Selection) -> None:
-        self.name = name
-        items = given if isinstance(given, (list, tuple)) else [given]
-        self.items = [] if given is None else list(items)
-        self.unmatched = list(self.items)
-
-    def takes(self, path: str, layer: Any) -> bool:
-        matched = [item for item in self.items if _matches(item, path, layer)]
-        self.unmatched = [
-            item for item in self.unmatched if not any(item is one for one in matched)
-        ]
-        return bool(matched)
-
-    def check_all_matched(self, paths: Sequence[str]) -> None:
-        if not self.unmatched:
-            return
-        item = self.unmatched[0]
-        if not isinstance(item, str):
-            allowed = "layers of the model that own weights, at any depth"
-            raise ValueError(arguments.message(self.name, allowed, item.name))
-        known = [*paths, *(path.rpartition("/")[0] for path in paths)]
-        hint = arguments.near(item, known)
-        if not hint:
-            hint = f"Weights there are: {', '.join(paths)}."
-        allowed = "patterns that match the path of a layer or a weight"
-        raise ValueError(arguments.message(self.name, allowed, item, hint))
-
-
-def _matches(item: Any, path: str, layer: Any) -> bool:
-    if not isinstance(item, str):
-        return item is layer or any(part is layer for part in _below(item))
-    parts = path.split("/")
-    ends = range(1, len(parts) + 1)
-    return any(fnmatch.fnmatchcase("/".join(parts[:end]), item) for end in ends)
-
-
-def _below(layer: Any) -> Iterable[Any]:
-    return (leaf for _, leaf in leaf_layers(layer))
-
-
-def check_selection(name: str, given: Selection) -> Selection:
-    """Patterns, layers, or a list of these; None passes."""
-    items = given if isinstance(given, (list, tuple)) else [given]
-    if given is None:
-        return None
-    for item in items:
-        if not isinstance(item, (str, keras.layers.Layer)) or item == "":
-            allowed = "a pattern of a path, a layer, or a list of these"
-            raise TypeError(arguments.message(name, allowed, item))
-    if not items:
-        allowed = "None or a list that is not empty"
-        raise ValueError(arguments.message(name, allowed, given))
-    return given

@@ -17,6 +17,8 @@ from keras_fitkit.monitoring.rules import (
     SuccessiveStrips,
 )
 
+pytestmark = pytest.mark.eager
+
 NAN, INF = math.nan, math.inf
 
 

@@ -12,6 +12,8 @@ from keras_fitkit.monitoring.early_stopping import EarlyStopping
 from keras_fitkit.monitoring.overfit_monitor import OverfitMonitor
 from tests.tools import warns_once
 
+pytestmark = pytest.mark.eager
+
 
 class Scripted:
     """A model whose weights are the number of the epoch."""

@@ -14,6 +14,8 @@ from keras_fitkit.monitoring import early_stopping
 from keras_fitkit.monitoring.early_stopping import EarlyStopping
 from keras_fitkit.monitoring.stopping_report import CONDITIONS, StoppingReport
 
+pytestmark = pytest.mark.eager
+
 
 class Scripted:
     """A model whose weights are the number of the epoch."""

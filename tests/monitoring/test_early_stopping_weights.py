@@ -17,6 +17,8 @@ import pytest
 from keras_fitkit._core import files
 from keras_fitkit.monitoring.early_stopping import EarlyStopping
 
+pytestmark = pytest.mark.eager
+
 
 class Script(keras.callbacks.Callback):
     """Writes a value for each epoch into `logs`, and remembers the weights there."""
