@@ -328,3 +328,77 @@ def layout(variable: Any) -> Any:
     takes no dtype, and a mask of floats would need four times the memory.
     """
     return getattr(variable, "_layout", None)
+
+
+@contextlib.contextmanager
+def replaced(
+    owner: Any, old: Any, new: Any, *, name: str | None = None
+) -> Iterator[None]:
+    """A layer finds `new` wherever an attribute of its own holds `old`.
+
+    Private: the attribute behind `kernel` (`_kernel` in Dense and the convolutions,
+    `_embeddings`), set past `Layer.__setattr__`, which would track the tensor. A layer
+    has no public way to compute with another tensor than its variable:
+    `StatelessScope` replaces the scope that JAX trains in.
+
+    Args:
+        owner: the layer.
+        old: the variable or function it holds.
+        new: what it finds while the block runs.
+        name: the attribute; None: each that holds `old`.
+    """
+    names = (
+        [name] if name else [key for key, value in vars(owner).items() if value is old]
+    )
+    for key in names:
+        vars(owner)[key] = new
+    try:
+        yield
+    finally:
+        for key in names:
+            vars(owner)[key] = old
+
+
+@dataclasses.dataclass(frozen=True)
+class GraphNode:
+    """One call of an operation in a functional model.
+
+    Attributes:
+        operation: the layer, nested model or operation that is called.
+        inputs, outputs: the symbolic tensors that go in and come out.
+    """
+
+    operation: Any
+    inputs: tuple[Any, ...]
+    outputs: tuple[Any, ...]
+    _arguments: Any
+
+    def arguments(
+        self, values: dict[int, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of the call, with `values[id(tensor)]` for each tensor."""
+        args, kwargs = self._arguments.fill_in(values)
+        return args, kwargs
+
+
+def graph_nodes(model: Any) -> list[GraphNode]:
+    """The calls of a functional model in an order in which they can be made.
+
+    Private: `Function._nodes_by_depth` and the `Node` in it. `keras.models.clone_model`
+    is public, but tells a call neither its consumers nor its node, and takes no
+    `call_function` for a Sequential model (keras#17915 asks for more).
+    """
+    function = keras.Function(model.inputs, model.outputs)
+    found = []
+    for depth in sorted(function._nodes_by_depth, reverse=True):
+        for node in function._nodes_by_depth[depth]:
+            if not node.is_input:
+                found.append(
+                    GraphNode(
+                        node.operation,
+                        tuple(node.input_tensors),
+                        tuple(node.outputs),
+                        node.arguments,
+                    )
+                )
+    return found

@@ -1,0 +1,18 @@
+"""Quantization: fake quantizers for training, and LiteRT files that are checked."""
+
+from keras_fitkit.quantization.checker import FellBackToFloat as FellBackToFloat
+from keras_fitkit.quantization.config import PRESETS as PRESETS
+from keras_fitkit.quantization.config import QuantizeConfig as QuantizeConfig
+from keras_fitkit.quantization.export_litert import export_litert as export_litert
+from keras_fitkit.quantization.export_report import ExportReport as ExportReport
+from keras_fitkit.quantization.export_report import FloatOp as FloatOp
+from keras_fitkit.quantization.export_report import LayerError as LayerError
+from keras_fitkit.quantization.fake_quantize import FakeQuantize as FakeQuantize
+from keras_fitkit.quantization.litert_file import run_litert as run_litert
+from keras_fitkit.quantization.quantize_model import StaysFloat as StaysFloat
+from keras_fitkit.quantization.quantize_model import quantize_model as quantize_model
+from keras_fitkit.quantization.quantize_model import (
+    strip_quantization as strip_quantization,
+)
+from keras_fitkit.quantization.rules import register as register
+from keras_fitkit.quantization.wrapper import QuantizeWrapper as QuantizeWrapper

@@ -1,0 +1,311 @@
+"""export_litert: a LiteRT file that was read again and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_fitkit._core import arguments, arrays, files, graph, layers
+from keras_fitkit.quantization import checker, convert, fake_quant, grids, rules
+from keras_fitkit.quantization.config import FLOATS
+from keras_fitkit.quantization.export_report import ExportReport
+from keras_fitkit.quantization.fake_quantize import FakeQuantize
+from keras_fitkit.quantization.litert_file import LiteRTModel
+from keras_fitkit.quantization.quantize_model import strip_quantization
+from keras_fitkit.quantization.wrapper import QuantizeWrapper
+
+MODES = ("auto", *convert.MODES)
+IO = ("float32", "int8")
+CONVERTER_BITS = 8  # the grid that the converter makes by itself
+
+
+def export_litert(
+    model: Any,
+    path: Any,
+    *,
+    mode: str = "auto",
+    calibration_data: Any = None,
+    io_dtype: str = "float32",
+    batch_size: int = 1,
+    check_data: Any = None,
+    strict: bool = True,
+    allow_float: Sequence[str] = (),
+) -> ExportReport:
+    """Writes a model as a LiteRT (TensorFlow Lite) file, reads it again and compares.
+
+    A model of `kf.quantize_model` becomes integers on the grids it was trained with;
+    trained grids of fewer than 8 bits are kept to the integer. A plain model can be
+    quantized after its training, with `calibration_data`.
+
+    Args:
+        model: a built functional or Sequential model, on the TensorFlow backend.
+        path: the file, in a folder that exists; written at once or not at all.
+        mode: "float32"; "float16" (weights of 2 bytes); "dynamic" (weights of 1 byte,
+            activations rounded when it runs); "int8"; "int16x8" (int16 activations);
+            "auto": what the model was trained for, float32 for a plain one. Defaults
+            to "auto".
+        calibration_data: samples of the training inputs, some hundred rows, for "int8"
+            and "int16x8" of a plain model: an array, or a list, tuple or dict of such
+            for several inputs. Defaults to None.
+        io_dtype: type of inputs and outputs, "float32" or "int8". Defaults to
+            "float32".
+        batch_size: rows in one call of the file. Defaults to 1.
+        check_data: inputs, in the way of `calibration_data`, on which file and model
+            are compared, layer by layer. Defaults to None: the file is read, not run.
+        strict: whether a file of integers with operations in float is an error.
+            Recurrent and attention layers, norms, layers that `quantize_model` was told
+            to exclude and those that prepare inputs are allowed. Defaults to True.
+        allow_float: patterns (as in a shell) of further layers or LiteRT operations
+            that may be float. Defaults to none.
+
+    Returns:
+        An `ExportReport`.
+
+    Raises:
+        ImportError: ai-edge-litert is not installed.
+        RuntimeError: another backend than TensorFlow.
+        TypeError, ValueError: an argument outside its range, by name; a quantized model
+            that was not trained, so that its ranges are not known; "int8" without
+            `calibration_data`; NaN in data; `FellBackToFloat` with `strict`.
+        OSError: the file cannot be written.
+
+    Example:
+        >>> import keras, numpy as np  # doctest: +TENSORFLOW_ONLY
+        >>> from keras_fitkit import quantization as kf
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+        >>> x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
+        >>> report = kf.export_litert(
+        ...     model, "m.tflite", mode="int8", calibration_data=x, check_data=x
+        ... )
+        >>> [op for op, types in report.ops]
+        ['QUANTIZE', 'FULLY_CONNECTED', 'DEQUANTIZE']
+
+    References:
+        Jacob et al., 2018, arXiv:1712.05877; keras#18930, model-optimization#1144.
+    """
+    _check_backend()
+    layers.check_keras_model("model", model, built=True)
+    graph.check_functional("model", model)
+    target = arguments.path("path", path)
+    arguments.choice("mode", mode, MODES)
+    arguments.choice("io_dtype", io_dtype, IO)
+    arguments.integer("batch_size", batch_size, low=1)
+    arguments.flag("strict", strict)
+    wrappers, quantizers = _quantized(model)
+    mode = _mode(mode, wrappers, quantizers)
+    calibration = _data("calibration_data", calibration_data, model)
+    check = _data("check_data", check_data, model)
+    _check_calibrated(mode, quantizers, calibration)
+    _check_io(io_dtype, mode)
+    plain = model
+    if wrappers and not (mode == "int8" and quantizers):
+        # Without ranges the weights alone are on a grid: they are floats on it now.
+        plain = strip_quantization(model)
+    how: dict[str, Any] = {
+        "batch_size": batch_size,
+        "calibration": calibration,
+        "io_dtype": io_dtype,
+    }
+    grids_ = _grids(wrappers, mode, bool(quantizers))
+    content = _kept(convert.convert(plain, mode, **how), grids_)
+    file = LiteRTModel(content)
+    allowed, refused = (
+        checker.float_ops(file, model, tuple(allow_float))
+        if mode in convert.CALIBRATED
+        else ([], [])
+    )
+    if refused and strict:
+        raise _fell_back(refused)
+    compared = {}
+    if check is not None:
+        compared = _compare(plain, mode, file, check, how, grids_)
+    with files.atomic_path(target) as temporary:
+        temporary.write_bytes(content)
+    return ExportReport(
+        str(target),
+        mode,
+        len(content),
+        tuple((op.name, tuple(sorted({*op.inputs, *op.outputs}))) for op in file.ops()),
+        (*allowed, *refused),
+        **compared,
+    )
+
+
+def _check_backend() -> None:
+    if keras.backend.backend() != "tensorflow":
+        raise RuntimeError(
+            "LiteRT files are made by TensorFlow's converter: the Keras backend must "
+            f"be tensorflow. Received: {keras.backend.backend()}. Save the model as "
+            ".keras and export it in a process with KERAS_BACKEND=tensorflow."
+        )
+
+
+def _quantized(model: Any) -> tuple[list[QuantizeWrapper], list[FakeQuantize]]:
+    """The wrappers of a model and all their quantizers, and those that stand alone."""
+    wrappers, quantizers = [], []
+    for layer in model.layers:
+        if isinstance(layer, QuantizeWrapper):
+            wrappers.append(layer)
+            found = (layer.before, layer.gate, layer.after)
+            quantizers += [one for one in found if one is not None]
+        elif isinstance(layer, FakeQuantize):
+            quantizers.append(layer)
+        elif isinstance(layer, keras.Model):
+            inner = _quantized(layer)
+            wrappers += inner[0]
+            quantizers += inner[1]
+    return wrappers, quantizers
+
+
+def _mode(mode: str, wrappers: Sequence[Any], quantizers: Sequence[Any]) -> str:
+    if mode != "auto":
+        return mode
+    if quantizers:
+        return "int16x8" if quantizers[0].bits > CONVERTER_BITS else "int8"
+    if any(one.config.weight_bits in FLOATS for one in wrappers):
+        return "float16"
+    return "float32"
+
+
+def _check_calibrated(mode: str, quantizers: Sequence[Any], calibration: Any) -> None:
+    widths = {one.bits for one in quantizers} - {CONVERTER_BITS, 16}
+    if widths and mode in convert.CALIBRATED:
+        raise ValueError(
+            "`model` must have activations of 8 or 16 bits: LiteRT has no type for "
+            f"others. Received: activations of {sorted(widths)} bits. Pass "
+            "mode='float32' for a file with the weights on their grid."
+        )
+    unknown = [one for one in quantizers if not one.calibrated]
+    if unknown and mode == "int8":
+        raise ValueError(
+            "`model` must have been trained, or called with training=True on some "
+            "data, so that the ranges of its activations are known. Received: "
+            f"{len(unknown)} of {len(quantizers)} are not."
+        )
+    needs = mode == "int16x8" or (mode == "int8" and not quantizers)
+    if needs and calibration is None:
+        allowed = f"samples of the inputs for mode='{mode}' of this model"
+        hint = "Some hundred rows of the training data, or train with kf.quantize_model"
+        raise ValueError(arguments.message("calibration_data", allowed, None, hint))
+
+
+def _check_io(io_dtype: str, mode: str) -> None:
+    if io_dtype == "int8" and mode != "int8":
+        allowed = f"'float32' with mode='{mode}'"
+        raise ValueError(arguments.message("io_dtype", allowed, io_dtype))
+
+
+def _data(name: str, data: Any, model: Any) -> list[Any] | None:
+    """Arrays for the inputs of a model, in their order."""
+    if data is None:
+        return None
+    shapes = [tuple(one.shape[1:]) for one in model.inputs]
+    wanted = [("rows", *shape) for shape in shapes]
+    try:
+        if len(shapes) > 1:
+            keras.tree.assert_same_structure(data, graph.input_structure(model))
+        given = [arrays.to_numpy(one) for one in keras.tree.flatten(data)]
+        fits = len(given) == len(shapes) and all(
+            len(one.shape) == len(shape) + 1
+            and all(n in (None, m) for n, m in zip(shape, one.shape[1:], strict=True))
+            for one, shape in zip(given, shapes, strict=True)
+        )
+    except (TypeError, ValueError):
+        fits = False
+    if not fits or len({len(one) for one in given}) != 1 or not len(given[0]):
+        allowed = f"arrays of the shapes {wanted}, in the structure of the inputs"
+        received = keras.tree.map_structure(lambda one: np.shape(one), data)
+        raise ValueError(arguments.message(name, allowed, received))
+    for one in given:
+        if one.dtype.kind == "f" and not np.isfinite(one).all():
+            raise ValueError(
+                f"`{name}` must be finite. Received: {int((~np.isfinite(one)).sum())} "
+                "values that are NaN or infinite."
+            )
+    return [
+        one.astype(tensor.dtype)
+        for one, tensor in zip(given, model.inputs, strict=True)
+    ]
+
+
+def _grids(
+    wrappers: Sequence[QuantizeWrapper], mode: str, ranges: bool
+) -> list[grids.TrainedGrid]:
+    """The kernels whose integers must be those that were trained."""
+    found: list[grids.TrainedGrid] = []
+    if mode not in ("int8", "float32"):
+        return found
+    for wrapper in wrappers:
+        bits = wrapper.config.weight_bits
+        if not isinstance(bits, int) or bits > CONVERTER_BITS:
+            continue
+        if ranges and bits == CONVERTER_BITS and not wrapper.config.learned_weights:
+            continue  # the converter's own grid
+        for index, kernel in enumerate(wrapper.kernels):
+            codes = fake_quant.codes(
+                keras.ops.cast(kernel.variable, "float32"),
+                wrapper.weight_scale(index),
+                bits,
+            )
+            rows = _rows(arrays.to_numpy(codes), kernel)
+            found.append(grids.TrainedGrid(wrapper.layer.name, rows, bits))
+    return found
+
+
+def _rows(codes: Any, kernel: rules.Kernel) -> Any:
+    """The integers as (output channels, the rest), in LiteRT's order."""
+    outputs = [axis for axis in range(codes.ndim) if axis not in kernel.axes]
+    outputs = outputs or [0]  # a table of embeddings has a row for each word
+    rest = [axis for axis in range(codes.ndim) if axis not in outputs]
+    count = int(np.prod([codes.shape[axis] for axis in outputs]))
+    return codes.transpose([*outputs, *rest]).reshape(count, -1)
+
+
+def _kept(content: bytes, wanted: Sequence[grids.TrainedGrid]) -> bytes:
+    if not wanted:
+        return content
+    try:
+        return grids.keep(content, wanted)
+    except grids.GridLost as error:
+        raise ValueError(
+            "`model` must have weights that LiteRT can keep on the grid they were "
+            f"trained on. Received: {error}, whose weights are not in the file as they "
+            "were trained. Give this layer 8 bits with `overrides`."
+        ) from None
+
+
+def _fell_back(refused: Sequence[Any]) -> checker.FellBackToFloat:
+    listed = ", ".join(f"{one.op} of {one.layer or '?'}" for one in refused[:8])
+    return checker.FellBackToFloat(
+        "`model` must become integers as a whole. Received: operations in float: "
+        f"{listed}. Quantize these layers too, name them in `allow_float`, or pass "
+        "strict=False."
+    )
+
+
+def _compare(
+    model: Any, mode: str, file: Any, data: Any, how: dict[str, Any], wanted: Any
+) -> dict[str, Any]:
+    """The parts of a report that come from running both."""
+    tapped = checker.taps(model) if mode in convert.CALIBRATED else []
+    outputs = list(model.outputs)
+    tensors = [*outputs, *(tap.tensor for tap in tapped)]
+    expected = checker.predictions(model, tensors, data)
+    found = file.run(data)
+    worst, agreement = checker.outputs_error(expected[: len(outputs)], found)
+    errors = []
+    if tapped:
+        # The same model once more, that also gives out what is inside.
+        inner = [tap.tensor for tap in tapped]
+        content = _kept(convert.convert(model, mode, **how, taps=inner), wanted)
+        seen = LiteRTModel(content).run(data)[len(outputs) :]
+        errors = checker.layer_errors(tapped, expected[len(outputs) :], seen)
+    return {
+        "rows": len(data[0]),
+        "max_error": worst,
+        "agreement": agreement,
+        "layers": tuple(errors),
+    }

@@ -1,0 +1,123 @@
+"""Fake quantization: values on the grid of an integer type, with gradients to train by.
+
+Weights lie on a symmetric narrow-range grid: integers from -n to n, n = 2^(bits-1) - 1,
+times a scale, with zero on it. Activations lie on an affine grid between two ends that
+include zero. Both work in float32 on every backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import keras
+from keras import ops
+
+# A tensor of the backend: Keras has no type for it.
+Tensor: TypeAlias = Any
+
+TINY = 1e-9  # a scale is never below it: a channel of zeros has scale TINY
+NARROWEST = 1e-6  # an activation range is never narrower
+
+
+def levels(bits: int) -> int:
+    """The largest integer of the weights' grid: 127 for 8 bits."""
+    return int(2 ** (bits - 1) - 1)
+
+
+def weight_scale(weight: Tensor, axes: Sequence[int] | None, bits: int) -> Tensor:
+    """The scale that puts the largest |w| on the last level.
+
+    Args:
+        weight: of any shape.
+        axes: the axes that share a scale; None: all of them.
+        bits: width of the integers.
+
+    Returns:
+        A tensor of the weight's rank, with size 1 along `axes`.
+    """
+    largest = ops.max(ops.abs(weight), axis=_axis(axes), keepdims=True)
+    return ops.maximum(largest / levels(bits), TINY)
+
+
+def codes(weight: Tensor, scale: Tensor, bits: int) -> Tensor:
+    """The integers of the grid, as floats."""
+    n = levels(bits)
+    return ops.clip(ops.round(weight / scale), -n, n)
+
+
+def fake_quant_weights(weight: Tensor, axes: Sequence[int] | None, bits: int) -> Tensor:
+    """The weight on its grid; the gradient passes straight through.
+
+    A quantized weight quantized again is itself: its largest value is a level.
+    """
+    scale = weight_scale(ops.stop_gradient(weight), axes, bits)
+    found = codes(weight, scale, bits) * scale
+    return weight + ops.stop_gradient(found - weight)
+
+
+def learned_weights(weight: Tensor, step: Tensor, bits: int) -> Tensor:
+    """The weight on a grid whose step is trained (LSQ).
+
+    The gradient with respect to the weight is 1 within the grid and 0 beyond its ends;
+    with respect to the step it is round(v) - v within, -n or n beyond, v = w / step.
+
+    Args:
+        weight: of any shape.
+        step: positive, of a shape that broadcasts to the weight's.
+        bits: width of the integers.
+
+    Reference:
+        Esser et al., "Learned Step Size Quantization", 2020, arXiv:1902.08153,
+        section 2.1. The gradient scale of its section 2.2 is in `QuantizeWrapper`.
+    """
+    n = levels(bits)
+    value = ops.clip(weight / step, -n, n)
+    return (value + ops.stop_gradient(ops.round(value) - value)) * step
+
+
+def first_step(weight: Tensor, axes: Sequence[int] | None, bits: int) -> Tensor:
+    """Where LSQ begins: 2 mean|w| / sqrt(n), of the shape of `weight_scale`."""
+    mean = ops.mean(ops.abs(weight), axis=_axis(axes), keepdims=True)
+    return ops.maximum(2 * mean / levels(bits) ** 0.5, TINY)
+
+
+def with_zero(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """The ends of a range that includes zero and is not empty."""
+    low, high = ops.minimum(low, 0.0), ops.maximum(high, 0.0)
+    return low, ops.maximum(high, low + NARROWEST)
+
+
+def fake_quant(x: Tensor, low: Tensor, high: Tensor, bits: int) -> Tensor:
+    """Activations on the grid of 2^bits values from `low` to `high`.
+
+    The ends are moved so that zero is on the grid. The gradient is 1 within the range
+    and 0 beyond it; the ends get the gradients of what lies beyond them. On TensorFlow
+    it is TensorFlow's own op, which the LiteRT converter knows.
+    """
+    return keras.quantizers.fake_quant_with_min_max_vars(x, low, high, num_bits=bits)
+
+
+def learned_range(x: Tensor, low: Tensor, high: Tensor, bits: int) -> Tensor:
+    """The same grid, with gradients of LSQ+ for its ends.
+
+    Within the range the ends are told by how much rounding moves each value, too.
+
+    Reference:
+        Bhalgat et al., "LSQ+", 2020, arXiv:2004.09576, section 3.1, written for the
+        ends of the range instead of scale and offset.
+    """
+    last = 2.0**bits - 1
+    scale = (high - low) / last
+    zero = _rounded(ops.clip(-low / scale, 0.0, last))
+    value = ops.clip(x / scale + zero, 0.0, last)
+    return (_rounded(value) - zero) * scale
+
+
+def _rounded(value: Tensor) -> Tensor:
+    """Half a unit goes up, as in TensorFlow's op."""
+    return value + ops.stop_gradient(ops.floor(value + 0.5) - value)
+
+
+def _axis(axes: Sequence[int] | None) -> tuple[int, ...] | None:
+    return None if axes is None else tuple(axes)

@@ -1,0 +1,205 @@
+"""FakeQuantize: puts activations on the grid of an integer type."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_fitkit._core import arguments
+from keras_fitkit._core.serialization import serializable
+from keras_fitkit.quantization import fake_quant
+
+SETTLE = 100  # steps in which learned ranges are observed before they are only trained
+_exporting = contextvars.ContextVar("exporting", default=False)
+
+
+@contextlib.contextmanager
+def exporting() -> Iterator[None]:
+    """While it lasts, everything is quantized, whatever the step: no switch is left."""
+    token = _exporting.set(True)
+    try:
+        yield
+    finally:
+        _exporting.reset(token)
+
+
+def is_exporting() -> bool:
+    """Whether a model is being traced for an export."""
+    return _exporting.get()
+
+
+@serializable
+class FakeQuantize(keras.layers.Layer):
+    """Rounds a tensor to 2^bits values between two ends that it learns.
+
+    In training the ends follow the smallest and the largest value of the batches: their
+    plain mean at first, a moving average later. Zero always is within them and on the
+    grid. Values that are not finite change nothing. Before the first training step
+    nothing is rounded, as no range is known.
+
+    Args:
+        bits: width, 4 to 16. Defaults to 8.
+        learned: train the ends with the weights, as LSQ+ does, by a factor on each,
+            after their average was taken over the first 100 steps. Defaults to False.
+        momentum: of the moving average, in [0, 1). Defaults to 0.99.
+        start_step: training steps before anything is rounded. Defaults to 0.
+        fixed: None, or the two ends, if they are known beforehand. Defaults to None.
+        **kwargs: as for `keras.layers.Layer`.
+
+    Shapes:
+        input and output: any; floats.
+
+    Raises:
+        TypeError, ValueError: an argument outside its range, by name.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_fitkit.quantization import FakeQuantize
+        >>> layer = FakeQuantize(bits=4)
+        >>> x = np.linspace(0, 3, 100).astype("float32")
+        >>> y = layer(x, training=True)
+        >>> len(set(np.array(y).tolist()))
+        16
+
+    References:
+        Jacob et al., 2018, arXiv:1712.05877 (ranges by moving averages); Bhalgat et
+        al., "LSQ+", 2020, arXiv:2004.09576 (learned ranges).
+    """
+
+    def __init__(
+        self,
+        bits: int = 8,
+        *,
+        learned: bool = False,
+        momentum: float = 0.99,
+        start_step: int = 0,
+        fixed: Sequence[float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**{"autocast": False, **kwargs})
+        self.supports_masking = True
+        self.bits = arguments.integer("bits", bits, low=2, high=16)
+        self.learned = arguments.flag("learned", learned)
+        self.momentum = arguments.number(
+            "momentum", momentum, low=0.0, high=1.0, include_high=False
+        )
+        self.start_step = arguments.integer("start_step", start_step, low=0)
+        self.fixed = None if fixed is None else _ends(fixed)
+
+    def build(self, input_shape: Any) -> None:
+        """Makes the ends, and what counts the steps."""
+        if self.fixed is not None:
+            return
+
+        def number(name: str, value: str, **how: Any) -> Any:
+            return self.add_weight(
+                shape=(), initializer=value, name=name, autocast=False, **how
+            )
+
+        ends = {"dtype": "float32", "trainable": False, "aggregation": "mean"}
+        self.low = number("low", "zeros", **ends)
+        self.high = number("high", "zeros", **ends)
+        self.seen = number(
+            "seen",
+            "zeros",
+            dtype="int32",
+            trainable=False,
+            aggregation="only_first_replica",
+        )
+        if self.learned:
+            self.low_factor = number("low_factor", "ones", dtype="float32")
+            self.high_factor = number("high_factor", "ones", dtype="float32")
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """The tensor on the grid, in its own dtype."""
+        if training:
+            self.observe([inputs])
+        return self.quantized(inputs, training=training)
+
+    def observe(self, tensors: Sequence[Any]) -> None:
+        """Takes the extremes of a batch into the ends."""
+        if self.fixed is not None:
+            return
+        values = [ops.cast(ops.stop_gradient(one), "float32") for one in tensors]
+        low = _least([ops.min(one) for one in values])
+        high = -_least([-ops.max(one) for one in values])
+        seen = ops.cast(self.seen, "float32")
+        rate = ops.maximum(1.0 - self.momentum, 1.0 / (seen + 1.0))
+        if self.learned:
+            rate = ops.where(seen < self._settled, rate, 0.0)
+        usable = ops.logical_and(ops.isfinite(low), ops.isfinite(high))
+        for end, new in ((self.low, low), (self.high, high)):
+            old = ops.convert_to_tensor(end)
+            end.assign(ops.where(usable, old + rate * (new - old), old))
+        self.seen.assign(self.seen + ops.cast(usable, "int32"))
+
+    def quantized(self, x: Any, *, training: bool | None = None) -> Any:
+        """`x` on the grid as it is now."""
+        dtype = keras.backend.standardize_dtype(x.dtype)
+        low, high = self.ends()
+        learns = self.learned and training and self.fixed is None
+        function = fake_quant.learned_range if learns else fake_quant.fake_quant
+        found = ops.cast(function(ops.cast(x, "float32"), low, high, self.bits), dtype)
+        if self.fixed is not None or is_exporting():
+            return found
+        if training and not self.start_step:
+            return found  # `observe` has just given it a range
+        return ops.where(self.seen > self.start_step, found, x)
+
+    def ends(self) -> tuple[Any, Any]:
+        """The two ends, as tensors."""
+        if self.fixed is not None:
+            return self.fixed
+        low, high = ops.convert_to_tensor(self.low), ops.convert_to_tensor(self.high)
+        if self.learned:
+            low, high = low * self.low_factor, high * self.high_factor
+        return fake_quant.with_zero(low, high)
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether it knows a range."""
+        if self.fixed is not None:
+            return True
+        return self.built and int(keras.ops.convert_to_numpy(self.seen)) > 0
+
+    @property
+    def _settled(self) -> float:
+        return float(max(SETTLE, self.start_step))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """That of the input."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments."""
+        return {
+            **super().get_config(),
+            "bits": self.bits,
+            "learned": self.learned,
+            "momentum": self.momentum,
+            "start_step": self.start_step,
+            "fixed": None if self.fixed is None else list(self.fixed),
+        }
+
+
+def _ends(fixed: Sequence[float]) -> tuple[float, float]:
+    allowed = "None or two numbers, the first <= 0 <= the second"
+    try:
+        low, high = (float(end) for end in fixed)
+    except (TypeError, ValueError):
+        raise TypeError(arguments.message("fixed", allowed, fixed)) from None
+    if not low <= 0.0 <= high or low == high:
+        raise ValueError(arguments.message("fixed", allowed, fixed))
+    return low, high
+
+
+def _least(values: Sequence[Any]) -> Any:
+    found = values[0]
+    for value in values[1:]:
+        found = ops.minimum(found, value)
+    return found

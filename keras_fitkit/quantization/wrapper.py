@@ -1,0 +1,395 @@
+"""QuantizeWrapper: one layer that trains on the grid it will be exported with."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_fitkit._core import _private, arguments, arrays
+from keras_fitkit._core.serialization import serializable
+from keras_fitkit.quantization import activations, fake_quant, rules
+from keras_fitkit.quantization.config import FLOATS, QuantizeConfig, resolve
+from keras_fitkit.quantization.fake_quantize import FakeQuantize, is_exporting
+
+
+@serializable
+class QuantizeWrapper(keras.layers.Wrapper):
+    """A layer whose kernels and outputs are rounded while it trains.
+
+    The variables stay floats and are trained as ever; what the layer computes with are
+    their values on the grid of the config, with a straight-through gradient. Biases
+    stay floats: LiteRT stores them as int32 with the scales of inputs and weights.
+    An activation that LiteRT does not fuse into the layer gets a range before it too.
+
+    `Concatenate` and average pooling use one range for inputs and output, as LiteRT
+    does. Recurrent and attention layers have their kernels rounded and compute in
+    float.
+
+    Args:
+        layer: the layer: Dense, EinsumDense, any convolution, Embedding, pooling,
+            merging, activation, recurrent and attention layers, BatchNormalization, or
+            one that `kf.quantization.register` knows.
+        config: a `QuantizeConfig` or the name of a preset. Defaults to "int8".
+        quantize_output: whether the output is put on a grid; False where the next layer
+            is fused with this one, as BatchNormalization after a convolution. Defaults
+            to True.
+        **kwargs: as for `keras.layers.Layer`; the name defaults to "quant_" and that of
+            the layer.
+
+    Shapes:
+        as the layer's.
+
+    Raises:
+        TypeError, ValueError: an argument outside its range, by name; a layer that
+            cannot be quantized, and one that is quantized already.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> from keras_fitkit import quantization as kf
+        >>> layer = kf.QuantizeWrapper(
+        ...     keras.layers.Dense(3), kf.QuantizeConfig(weight_bits=2, ranges="auto")
+        ... )
+        >>> y = layer(np.ones((1, 4), "float32"))
+        >>> sorted(layer.compression_info)
+        ['quant_dense/dense/kernel']
+    """
+
+    def __init__(
+        self,
+        layer: Any,
+        config: Any = "int8",
+        *,
+        quantize_output: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        _check_layer(layer)
+        kwargs = {"name": f"quant_{layer.name}", "dtype": layer.dtype_policy, **kwargs}
+        super().__init__(layer, **{"autocast": False, **kwargs})
+        self.supports_masking = layer.supports_masking
+        self.config: QuantizeConfig = resolve(config)
+        self.quantize_output = arguments.flag("quantize_output", quantize_output)
+        self.rule = rules.rule_of(layer)
+        self._kernels: list[rules.Kernel] = []
+        self._make_quantizers()
+
+    def _make_quantizers(self) -> None:
+        config, bits = self.config, self.config.activation_bits
+        self.before: FakeQuantize | None = None
+        self.gate: FakeQuantize | None = None
+        self.after: FakeQuantize | None = None
+        self._activation = _activation_inside(self.layer)
+        if bits is None:
+            return
+
+        def quantizer(name: str, fixed: tuple[float, float] | None) -> FakeQuantize:
+            return FakeQuantize(
+                bits,
+                learned=config.learned_ranges and fixed is None,
+                momentum=config.momentum,
+                start_step=config.start_step,
+                fixed=fixed,
+                name=name,
+            )
+
+        inner = self._activation
+        if inner is not None and inner not in activations.FUSED:
+            self.before = quantizer("before_activation", None)
+        shown = inner if inner is not None else activations.of_layer(self.layer)
+        if shown in activations.PRODUCT:
+            self.gate = quantizer("gate", activations.fixed_range("sigmoid", bits))
+        if self.quantize_output and self.rule.kind != rules.THROUGH:
+            fixed = activations.fixed_range(shown or "", bits)
+            self.after = quantizer("output", fixed)
+
+    def build(self, input_shape: Any = None) -> None:
+        """Builds the layer, and makes what its grids need."""
+        if not self.layer.built:
+            self.layer.build(input_shape)
+            self.layer.built = True
+        self._kernels = rules.kernels_of(self.layer)
+        for quantizer in (self.before, self.gate, self.after):
+            if quantizer is not None and not quantizer.built:
+                quantizer.build(None)
+                quantizer.built = True
+        config = self.config
+        self._steps = self.add_weight(
+            shape=(),
+            initializer="zeros",
+            dtype="int32",
+            trainable=False,
+            aggregation="only_first_replica",
+            autocast=False,
+            name="steps",
+        )
+        self._grids: list[tuple[Any, Any]] = []
+        if config.learned_weights:
+            for index, kernel in enumerate(self._kernels):
+                self._grids.append(self._grid(index, kernel))
+            self.begin_grids()
+        self.built = True
+
+    def get_build_config(self) -> dict[str, Any] | None:
+        """That of the layer: attention is built from several shapes."""
+        return {"layer": self.layer.get_build_config()}
+
+    def build_from_config(self, config: Any) -> None:
+        """Builds the layer as it was built."""
+        if not self.layer.built and config.get("layer"):
+            self.layer.build_from_config(config["layer"])
+        self.build()
+
+    def _grid(self, index: int, kernel: rules.Kernel) -> tuple[Any, Any]:
+        """The step that LSQ begins with, and the factor that it trains."""
+        axes = self._axes(kernel)
+        shape = [
+            1 if axes is None or axis in axes else size
+            for axis, size in enumerate(kernel.variable.shape)
+        ]
+        how = {"shape": shape, "initializer": "ones", "dtype": "float32"}
+        name = f"{kernel.variable.name}_{index}"
+        first = self.add_weight(
+            name=f"{name}_step",
+            trainable=False,
+            autocast=False,
+            aggregation="only_first_replica",
+            **how,
+        )
+        factor = self.add_weight(name=f"{name}_factor", autocast=False, **how)
+        return first, factor
+
+    def begin_grids(self) -> None:
+        """Starts learned steps from the weights as they are now."""
+        bits: Any = self.config.weight_bits
+        for kernel, (first, factor) in zip(self._kernels, self._grids, strict=False):
+            weight = ops.cast(ops.convert_to_tensor(kernel.variable), "float32")
+            first.assign(fake_quant.first_step(weight, self._axes(kernel), bits))
+            factor.assign(np.ones(factor.shape))
+
+    def _axes(self, kernel: rules.Kernel) -> tuple[int, ...] | None:
+        return kernel.axes if self.config.per_channel else None
+
+    def call(
+        self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any
+    ) -> Any:
+        """What the layer computes, with rounded kernels, rounded."""
+        if training:
+            self._steps.assign(self._steps + 1)
+        if self.rule.kind == rules.SHARED and self.after is not None:
+            inputs = self._shared(inputs, training)
+        with self._rounded_kernels(training), self._without_activation() as function:
+            outputs = self._run(inputs, args, kwargs, training)
+        if self.before is not None:
+            outputs = self.before(outputs, training=training)
+            name = self._activation or ""
+            outputs = activations.apply(function, name, outputs, self._gated(training))
+        if self.after is None or self.rule.kind == rules.THROUGH:
+            return outputs
+        if self.rule.kind == rules.SHARED:
+            return self.after.quantized(outputs, training=training)
+        return keras.tree.map_structure(
+            lambda one: self.after(one, training=training), outputs
+        )
+
+    def _run(self, inputs: Any, args: Any, kwargs: Any, training: Any) -> Any:
+        shown = activations.of_layer(self.layer)
+        if shown in activations.PRODUCT and self.gate is not None:
+            return activations.apply(self.layer, shown, inputs, self._gated(training))
+        frozen = self.config.freeze_batch_norm_after
+        norm = isinstance(self.layer, keras.layers.BatchNormalization)
+        if not norm or frozen is None or not training:
+            return self.layer(inputs, *args, **kwargs)
+        return self._frozen_norm(inputs, args, kwargs, frozen)
+
+    def _frozen_norm(self, inputs: Any, args: Any, kwargs: Any, frozen: int) -> Any:
+        """Batch statistics up to a step, then the moving ones, which stay."""
+        norm = self.layer
+        moving = (norm.moving_mean, norm.moving_variance)
+        before = [ops.convert_to_tensor(one) + 0 for one in moving]
+        still = norm(inputs, *args, **{**kwargs, "training": False})
+        trained = norm(inputs, *args, **{**kwargs, "training": True})
+        past = self._steps > frozen
+        for variable, value in zip(moving, before, strict=True):
+            new = ops.convert_to_tensor(variable)
+            variable.assign(ops.where(past, value, new))
+        return ops.where(past, still, trained)
+
+    def _gated(self, training: Any) -> Any:
+        return lambda x: x if self.gate is None else self.gate(x, training=training)
+
+    def _shared(self, inputs: Any, training: Any) -> Any:
+        """The inputs on the one grid that the output has.
+
+        For an export the output alone is rounded: the converter gives its range to the
+        inputs, and refuses to find it there.
+        """
+        if is_exporting():
+            return inputs
+        after: Any = self.after
+        if training:
+            after.observe(keras.tree.flatten(inputs))
+        return keras.tree.map_structure(
+            lambda one: after.quantized(one, training=training), inputs
+        )
+
+    @contextlib.contextmanager
+    def _rounded_kernels(self, training: Any) -> Iterator[None]:
+        """The layer finds the rounded kernels where it looks for its variables."""
+        rounded = [self._rounded(i, training) for i in range(len(self._kernels))]
+        with contextlib.ExitStack() as stack:
+            for kernel, value in zip(self._kernels, rounded, strict=True):
+                dtype = kernel.owner.compute_dtype
+                value = ops.cast(value, dtype)
+                stack.enter_context(
+                    _private.replaced(kernel.owner, kernel.variable, value)
+                )
+            yield
+
+    def _rounded(self, index: int, training: Any) -> Any:
+        weight = ops.convert_to_tensor(self._kernels[index].variable)
+        if self.config.weight_bits is None:
+            return weight
+        found = self._on_grid(index, weight)
+        if not self.config.start_step or is_exporting():
+            return found
+        return ops.where(self._steps > self.config.start_step, found, weight)
+
+    def _on_grid(self, index: int, weight: Any) -> Any:
+        bits: Any = self.config.weight_bits
+        kernel = self._kernels[index]
+        if bits in FLOATS:
+            found = ops.cast(ops.cast(weight, bits), weight.dtype)
+            return weight + ops.stop_gradient(found - weight)
+        weight = ops.cast(weight, "float32")
+        if self._grids:
+            step = self._step(index)
+            return fake_quant.learned_weights(weight, step, bits)
+        return fake_quant.fake_quant_weights(weight, self._axes(kernel), bits)
+
+    def _step(self, index: int) -> Any:
+        """The learned step; its factor's gradient is scaled as LSQ does."""
+        first, factor = (ops.convert_to_tensor(one) for one in self._grids[index])
+        shape = self._kernels[index].variable.shape
+        share = int(np.prod(shape)) / max(1, int(np.prod(first.shape)))
+        bits: Any = self.config.weight_bits
+        scale = (share * fake_quant.levels(bits)) ** -0.5
+        factor = factor * scale + ops.stop_gradient(factor * (1.0 - scale))
+        return ops.maximum(ops.abs(first * factor), fake_quant.TINY)
+
+    @contextlib.contextmanager
+    def _without_activation(self) -> Iterator[Any]:
+        """Takes the activation off where a range has to be known before it."""
+        if self.before is None:
+            yield None
+            return
+        function = self.layer.activation
+        linear = keras.activations.linear
+        with _private.replaced(self.layer, function, linear, name="activation"):
+            yield function
+
+    @property
+    def kernels(self) -> tuple[rules.Kernel, ...]:
+        """The variables that are rounded, of a built layer."""
+        return tuple(self._kernels)
+
+    @property
+    def does_something(self) -> bool:
+        """Whether anything would be rounded, or frozen, in here."""
+        frozen = self.config.freeze_batch_norm_after is not None
+        norm = isinstance(self.layer, keras.layers.BatchNormalization)
+        quantizers = (self.before, self.gate, self.after)
+        kernels = self.rule.kind in (rules.WEIGHTS, rules.INSIDE)
+        return (
+            any(one is not None for one in quantizers)
+            or (kernels and self.config.weight_bits is not None)
+            or (norm and frozen)
+        )
+
+    def put_weights(self, layer: Any) -> None:
+        """Gives a copy of the layer its weights, the kernels as they are rounded."""
+        layer.set_weights(self.layer.get_weights())
+        if self.config.weight_bits is None:
+            return
+        for index, kernel in enumerate(rules.kernels_of(layer)):
+            weight = ops.convert_to_tensor(self._kernels[index].variable)
+            kernel.variable.assign(self._on_grid(index, weight))
+
+    @property
+    def compression_info(self) -> dict[str, dict[str, Any]]:
+        """How each kernel is stored: path of the variable -> what is known of it.
+
+        "bits"; "scale", an array that broadcasts to the variable; "zero_point", 0;
+        "axis", those of the scales; "codebook", None.
+        """
+        bits = self.config.weight_bits
+        found = {}
+        for index, kernel in enumerate(self._kernels):
+            if bits is None:
+                continue
+            info: dict[str, Any] = dict.fromkeys(
+                ("bits", "scale", "zero_point", "axis", "codebook")
+            )
+            info["bits"] = 16 if bits in FLOATS else bits
+            if bits not in FLOATS:
+                scale = arrays.to_numpy(self.weight_scale(index))
+                axes = self._axes(kernel)
+                info["scale"], info["zero_point"] = scale, 0
+                info["axis"] = tuple(
+                    axis for axis in range(scale.ndim) if axes and axis not in axes
+                )
+            found[kernel.variable.path] = info
+        return found
+
+    def weight_scale(self, index: int) -> Any:
+        """The scales of one kernel."""
+        if self._grids:
+            return self._step(index)
+        kernel = self._kernels[index]
+        weight = ops.cast(ops.convert_to_tensor(kernel.variable), "float32")
+        bits: Any = self.config.weight_bits
+        return fake_quant.weight_scale(weight, self._axes(kernel), bits)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        """That of the layer."""
+        return self.layer.compute_mask(inputs, previous_mask)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments."""
+        return {
+            **super().get_config(),
+            "config": self.config.get_config(),
+            "quantize_output": self.quantize_output,
+        }
+
+
+def _activation_inside(layer: Any) -> str | None:
+    """The name of the activation that a layer with kernels applies last, or None."""
+    if rules.rule_of(layer).kind != rules.WEIGHTS or not hasattr(layer, "activation"):
+        return None
+    return activations.name_of(layer.activation)
+
+
+def _check_layer(layer: Any) -> None:
+    if isinstance(layer, (QuantizeWrapper, FakeQuantize)):
+        hint = "It is quantized already: strip it with `kf.strip_quantization`."
+        raise ValueError(arguments.message("layer", "a plain layer", layer.name, hint))
+    if isinstance(layer, keras.Model):
+        hint = "For a model use `kf.quantize_model`."
+        raise TypeError(arguments.message("layer", "one layer", layer.name, hint))
+    if not isinstance(layer, keras.layers.Layer):
+        allowed = "a keras.layers.Layer"
+        raise TypeError(arguments.message("layer", allowed, layer))
+    rule = rules.rule_of(layer)
+    if rule.kind == rules.FLOAT:
+        hint = (
+            f"{layer.name} stays float ({rule.reason}). For a layer of your own call "
+            "`kf.quantization.register(LayerClass, kernels=[...])`."
+        )
+        allowed = "a layer that can be quantized"
+        raise ValueError(
+            arguments.message("layer", allowed, type(layer).__name__, hint)
+        )

@@ -1,0 +1,159 @@
+"""quantize_model and strip_quantization."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_fitkit.quantization import (
+    FakeQuantize,
+    QuantizeConfig,
+    QuantizeWrapper,
+    quantize_model,
+    strip_quantization,
+)
+from tests.quantization.models import FLAT, X, array, cnn, mlp, trained
+
+FINE = QuantizeConfig(weight_bits=16, activation_bits=16)
+
+
+def predicted(model, x=X):
+    return array(model(x, training=False))
+
+
+def test_it_is_the_same_model_with_the_same_weights():
+    model = cnn()
+    before = [array(one) for one in model.weights]
+    qat = quantize_model(model, FINE)
+    np.testing.assert_allclose(predicted(qat), predicted(model), atol=1e-3)
+    for one, other in zip(before, model.weights, strict=True):
+        np.testing.assert_array_equal(one, array(other))
+    assert qat.name == model.name
+    assert not {id(one) for one in qat.weights} & {id(one) for one in model.weights}
+
+
+def test_it_rounds_where_the_converter_looks():
+    qat = quantize_model(cnn())
+    rounding = {
+        layer.name
+        for layer in qat.layers
+        if isinstance(layer, FakeQuantize)
+        or (isinstance(layer, QuantizeWrapper) and layer.after is not None)
+    }
+    # Not: conv and norm, which become one with the ReLU; side, whose range is that of
+    # the concatenation; pool and drop, which change no value.
+    assert rounding == {
+        "quant_image", "quant_relu", "quant_depth", "quant_add", "quant_joined",
+        "quant_mean", "quant_logits",
+    }  # fmt: skip
+    kernels = {one.layer.name for one in qat.layers if getattr(one, "kernels", ())}
+    assert kernels == {"conv", "depth", "side", "logits"}
+
+
+def test_training_goes_on_in_a_saved_model(tmp_path):
+    qat = trained(quantize_model(cnn(dropout=0.0), "int4"))
+    qat.save(tmp_path / "qat.keras")
+    again = keras.models.load_model(tmp_path / "qat.keras")
+    np.testing.assert_array_equal(predicted(again), predicted(qat))
+    for model in (qat, again):
+        model.fit(X, np.zeros(48), epochs=1, batch_size=48, shuffle=False, verbose=0)
+    for one, other in zip(qat.weights, again.weights, strict=True):
+        np.testing.assert_allclose(array(one), array(other), atol=1e-6)
+    copy = keras.models.clone_model(qat)
+    assert [layer.name for layer in copy.layers] == [one.name for one in qat.layers]
+
+
+def test_stripped_it_is_plain_with_weights_on_the_grid():
+    qat = trained(quantize_model(mlp(), "int2-weights"), FLAT)
+    plain = strip_quantization(qat)
+    assert [type(one).__name__ for one in plain.layers] == [
+        "InputLayer", "Dense", "Dense",
+    ]  # fmt: skip
+    np.testing.assert_allclose(predicted(plain, FLAT), predicted(qat, FLAT), atol=1e-5)
+    kernel = array(plain.get_layer("hidden").kernel)
+    assert all(len(np.unique(column)) <= 3 for column in kernel.T)
+    with pytest.raises(ValueError, match=r"that `kf\.quantize_model` made"):
+        strip_quantization(plain)
+
+
+def test_what_stays_float_is_told():
+    inputs = keras.Input((6, 4))
+    x = keras.layers.LayerNormalization(name="norm")(inputs)
+    x = keras.layers.LSTM(5, name="lstm")(x)
+    x = keras.layers.Dense(3, "softplus", name="dense")(x)
+    model = keras.Model(inputs, keras.layers.Dense(2, name="out")(x))
+    qat, floats = quantize_model(model, return_report=True)
+    reasons = {one.name: one.reason for one in floats}
+    assert set(reasons) == {"norm", "dense"}
+    assert "softplus" in reasons["dense"]
+    # Behind the norm there is a range again.
+    assert qat.get_layer("quant_norm").bits == 8
+
+
+def test_overrides_and_exclude():
+    overrides = {"hid*": "int4", "logits": QuantizeConfig(weight_bits=6)}
+    qat = quantize_model(mlp(), "int8", overrides=overrides)
+    assert qat.get_layer("quant_hidden").config.weight_bits == 4
+    assert qat.get_layer("quant_logits").config.weight_bits == 6
+    qat, floats = quantize_model(mlp(), exclude="hidden", return_report=True)
+    assert isinstance(qat.get_layer("hidden"), keras.layers.Dense)
+    assert [(one.name, one.reason) for one in floats] == [("hidden", "excluded")]
+    with pytest.raises(ValueError, match=r"`overrides` must be.*hiden"):
+        quantize_model(mlp(), overrides={"hiden": "int4"})
+    with pytest.raises(ValueError, match="`exclude` must be"):
+        quantize_model(mlp(), exclude="nothing")
+
+
+def test_nested_shared_and_several_inputs_and_outputs():
+    inner = mlp()
+    shared = keras.layers.Dense(12, "relu", name="shared")
+    one, other = keras.Input((12,), name="one"), keras.Input((12,), name="other")
+    joined = keras.layers.Add(name="add")([shared(one), shared(other)])
+    outputs = {"a": inner(joined), "b": joined * 2.0}
+    model = keras.Model({"one": one, "other": other}, outputs)
+    qat = quantize_model(model, FINE)
+    given = {"one": FLAT, "other": 2 * FLAT}
+    expected, found = model(given), qat(given)
+    assert set(found) == {"a", "b"}
+    for name in expected:
+        np.testing.assert_allclose(array(found[name]), array(expected[name]), atol=2e-3)
+    assert sum(layer.name == "quant_shared" for layer in qat.layers) == 1
+    assert isinstance(qat.get_layer("mlp").get_layer("quant_hidden"), QuantizeWrapper)
+
+
+def test_pruned_weights_stay_zero():
+    model = mlp()
+    kernel = array(model.layers[0].kernel)
+    kernel[::2] = 0
+    model.layers[0].kernel.assign(kernel)
+    import keras_fitkit as kf
+
+    qat = quantize_model(model, "int8")
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    qat.compile("adam", loss)
+    hold = kf.PruneSchedule.hold()
+    qat.fit(FLAT, np.zeros(48), epochs=2, verbose=0, callbacks=[hold])
+    plain = strip_quantization(qat)
+    assert not array(plain.layers[1].kernel)[::2].any()
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(2)
+
+    def call(self, x):
+        return self.dense(x)
+
+
+def test_what_cannot_be_quantized():
+    model = Subclassed()
+    model(FLAT)
+    with pytest.raises(ValueError, match=r"`model` must be a functional.*subclassed"):
+        quantize_model(model)
+    with pytest.raises(ValueError, match=r"a plain model.*strip_quantization"):
+        quantize_model(quantize_model(mlp()))
+    norm = keras.Sequential([keras.Input((3,)), keras.layers.LayerNormalization()])
+    with pytest.raises(ValueError, match=r"a layer to quantize.*a norm"):
+        quantize_model(norm)
+    with pytest.raises(ValueError, match=r"`config` must be one of 'int8'"):
+        quantize_model(mlp(), "int7")
