@@ -123,9 +123,10 @@ def before_fit(distiller: Any, x: Any, y: Any, share: float) -> None:
     )
     if arrays and y is None and distiller.loss is not None:
         refuse_no_labels(share, y, distiller.loss)
-    if isinstance(distiller._run.source, absent_teacher.AbsentTeacher):
-        distiller._run.source(None)
-    if not arrays or distiller._run.source.cached:
+    source = distiller._run.source
+    if source.absent or (arrays and source.cached):
+        source(None)  # says what is missing
+    if not arrays or source.cached:
         return
     rows = keras.tree.map_structure(lambda one: one[:_PROBED_ROWS], x)
     found = distiller.teacher_outputs(rows)

@@ -18,7 +18,7 @@ class AbsentTeacher:
         known: what `described` gave.
     """
 
-    cached = False
+    cached, absent = False, True
     variables: tuple[Any, ...] = ()
 
     def __init__(self, known: Mapping[str, Any]) -> None:

@@ -142,7 +142,7 @@ class TeacherCache:
 class _Stored(absent_teacher.AbsentTeacher):
     """A teacher whose outputs come with the batch."""
 
-    cached = True
+    cached, absent = True, False
 
     def __init__(self, known: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
         super().__init__(known)

@@ -94,7 +94,9 @@ class CacheFiles:
             for name, array in self.arrays.items():
                 part = array[place * block : (place + 1) * block]
                 if _checksum(part[: self.description.rows]) != sums[name]:
-                    received = f"{self.folder}: block {place} of '{name}.npy' is damaged"
+                    received = (
+                        f"{self.folder}: block {place} of '{name}.npy' is damaged"
+                    )
                     raise ValueError(_unusable(received))
 
 

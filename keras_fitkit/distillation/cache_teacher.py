@@ -276,5 +276,3 @@ def _taps(value: Any) -> list[str]:
         allowed = "a list of paths of layers, such as 'backbone/block3'"
         raise TypeError(arguments.message("taps", allowed, value))
     return list(listed)
-
-

@@ -151,8 +151,7 @@ class Distiller(keras.Model):
     def teacher(self) -> Any:
         """The teacher as it was given; None after loading without it."""
         run = self._run
-        absent = isinstance(run.source, absent_teacher.AbsentTeacher)
-        return None if absent else run.teacher
+        return None if run.source.absent else run.teacher
 
     def set_teacher(
         self, teacher: Any, teacher_inputs: Callable[..., Any] | None = None

@@ -106,7 +106,9 @@ class FeatureDistillation(base.DistillationLoss):
             return base.refuse_other_shape(teacher, projected)
         wanted, given = matching.aligned_shapes(teacher, student)
         if wanted[-1] != given[-1]:
-            made = matching.linear_projector(given, wanted[-1], f"{self.name}_projector")
+            made = matching.linear_projector(
+                given, wanted[-1], f"{self.name}_projector"
+            )
             self.projector = made
         return None
 

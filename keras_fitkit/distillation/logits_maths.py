@@ -78,9 +78,7 @@ def decoupled(
         for values in (t, s)
     ]
     among = ops.exp(others[0]) * (others[0] - others[1])  # 0 at the labelled class
-    return temperature**2 * (
-        alpha * _expected(*both) + beta * ops.sum(among, axis=-1)
-    )
+    return temperature**2 * (alpha * _expected(*both) + beta * ops.sum(among, axis=-1))
 
 
 def relations(

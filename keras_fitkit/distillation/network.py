@@ -54,7 +54,12 @@ class Network:
     """
 
     def __init__(
-        self, role: str, model: Any, paths: Iterable[str], from_logits: Any, logits: bool
+        self,
+        role: str,
+        model: Any,
+        paths: Iterable[str],
+        from_logits: Any,
+        logits: bool,
     ) -> None:
         self.role, self.model = role, model
         self.is_keras = isinstance(model, keras.Model)
@@ -105,14 +110,14 @@ class Network:
 
     def layer_spec(self, path: str) -> OutputSpec:
         """What is known of a layer's output."""
-        layer = self.layers[path]
         where = f"the {self.role}'s layer {path!r}"
-        try:
-            return OutputSpec(where, tuple(layer.output.shape))
-        except (AttributeError, ValueError, RuntimeError):
-            pass  # not in a graph: a subclassed model
         shapes = self._example.layers(self) if self._example else {}
-        return OutputSpec(where, shapes.get(path))
+        if path in shapes:
+            return OutputSpec(where, shapes[path])
+        try:  # sizes that are not fixed: what the graph knows
+            return OutputSpec(where, tuple(self.layers[path].output.shape))
+        except (AttributeError, ValueError, RuntimeError):
+            return OutputSpec(where, None)
 
     def output_names(self) -> list[str]:
         """The names of the outputs, in the order of `keras.tree.flatten`."""
@@ -136,11 +141,12 @@ class Network:
 
 
 class _Example:
-    """Shapes in a subclassed model: zeros of the shape it was built with go through."""
+    """Shapes in a model: zeros of the shape that it was built with go through it."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
         self._found: list[Any] | None = None
+        self._layers: dict[str, Any] = {}
 
     def outputs(self) -> list[Any] | None:
         """The shapes of the outputs, or None if the input's is not known."""
@@ -153,12 +159,14 @@ class _Example:
         return self._found
 
     def layers(self, network: Network) -> dict[str, Any]:
-        """The shapes of the layers that a network is asked for."""
+        """The shapes of the layers that a network is asked for, where that works."""
         inputs = self._zeros()
-        if inputs is None:
+        if inputs is None or not network.layers:
             return {}
-        found = network(inputs, training=False).features
-        return {path: _open(tensor) for path, tensor in found.items()}
+        if not self._layers:
+            found = network(inputs, training=False).features
+            self._layers = {path: _open(tensor) for path, tensor in found.items()}
+        return self._layers
 
     def _zeros(self) -> Any:
         inputs = getattr(self._model, "inputs", None)

@@ -33,7 +33,7 @@ class NetworkTeacher:
         ValueError: layers of several teachers, or heads that differ.
     """
 
-    cached = False
+    cached, absent = False, False
 
     def __init__(
         self,
@@ -128,8 +128,15 @@ def members_of(teacher: Any) -> list[tuple[Any, float]]:
     for one in teacher if several else [teacher]:
         weight = 1.0
         if several and isinstance(one, tuple) and len(one) == 2:
-            one, weight = one[0], arguments.number(
-                "teacher", one[1], low=0, include_low=False, hint="That is a weight."
+            one, weight = (
+                one[0],
+                arguments.number(
+                    "teacher",
+                    one[1],
+                    low=0,
+                    include_low=False,
+                    hint="That is a weight.",
+                ),
             )
         found.append((_checked(one), weight))
     return found

@@ -44,7 +44,9 @@ class Term:
         found = 0.0
         for i, j in self.pairs:
             labels = _labels_of(y, j, len(outputs)) if self.loss.needs_labels else None
-            values = self.loss.compute_loss(teacher.logits[i], student.logits[j], labels)
+            values = self.loss.compute_loss(
+                teacher.logits[i], student.logits[j], labels
+            )
             found += mean(values, outputs[j], _weight_of(sample_weight, j))
         return found
 

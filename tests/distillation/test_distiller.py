@@ -233,8 +233,9 @@ def test_evaluate_and_predict_do_not_ask_the_teacher():
 
 
 def test_a_taught_student_comes_near_its_teacher():
-    made = make(student_loss_weight=0.0, compile_args={"optimizer": "adam"})
-    history = fit(made, epochs=60)["distillation_loss"]
+    fast = {"optimizer": keras.optimizers.Adam(0.03), **TRACED}
+    made = make(student_loss_weight=0.0, compile_args=fast)
+    history = fit(made, epochs=25)["distillation_loss"]
     assert history[-1] < 0.3 * history[0]
 
 
