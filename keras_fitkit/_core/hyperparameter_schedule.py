@@ -110,7 +110,7 @@ class HyperparameterSchedule(StepCounter):
             return self.end
         share = max(0.0, (step - self.begin_step) / (end_step - self.begin_step))
         if self.shape == "exponential":
-            return self.start * (self.end / self.start) ** share
+            return float(self.start * (self.end / self.start) ** share)
         if self.shape == "cosine":
             share = (1 - math.cos(math.pi * share)) / 2
         return self.start + (self.end - self.start) * share

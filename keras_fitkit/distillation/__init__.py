@@ -31,10 +31,10 @@ from keras_fitkit.distillation.similarity_preserving import (
     SimilarityPreserving as SimilarityPreserving,
 )
 
-__all__ = [
-    "DIST",
+__all__ = [  # noqa: RUF022 - the order of `sorted`, as everywhere here
     "AttentionTransfer",
     "ContrastiveDistillation",
+    "DIST",
     "DecoupledDistillation",
     "DistillationLoss",
     "Distiller",

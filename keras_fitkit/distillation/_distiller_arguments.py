@@ -153,7 +153,7 @@ def refuse_no_labels(share: float, y: Any, loss: Any) -> None:
 
 
 def put_back(variables: Sequence[Any], values: Sequence[Any]) -> None:
-    """Gives variables their values again where a fit that raised has taken them (JAX)."""
+    """Gives variables the values that a fit on JAX took from them, and raised."""
     for variable, value in zip(variables, values, strict=True):
         try:
             variable.value  # noqa: B018

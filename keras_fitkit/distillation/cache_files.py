@@ -1,4 +1,4 @@
-"""The files of a teacher cache: arrays on the disk, and one JSON that says what they are.
+"""The files of a teacher cache: arrays, and one JSON that says what they are.
 
 The JSON is written anew (whole or not at all) after each block of rows, with a checksum
 for each array's part of the block. What it does not name is not there.

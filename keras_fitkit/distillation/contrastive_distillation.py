@@ -22,8 +22,8 @@ class ContrastiveDistillation(base.DistillationLoss):
     `dim` numbers by a linear layer each; both projectors train with the student.
 
     It is not CRD (Tian, Krishnan and Isola, "Contrastive Representation Distillation",
-    2019, arXiv:1910.10699). That draws thousands of negatives from a memory of the whole
-    data set, can leave out those of the same class, and estimates a density ratio by a
+    2019, arXiv:1910.10699). That draws thousands of negatives from a memory of all the
+    data, can leave out those of the same class, and estimates a density ratio by a
     sigmoid. Here the negatives are the other samples of the batch and, with `queue`, of
     the batches before it; samples of the same class are among them. The queue holds the
     teacher's features before the projector, so that they never grow stale.

@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_fitkit._core import arguments
 from keras_fitkit._core.serialization import serializable
 from keras_fitkit.distillation import _distiller_arguments as checks
 from keras_fitkit.distillation import absent_teacher, stored_batches, terms
-from keras_fitkit.distillation.network import ModelOutputs, Network
-
-
-class _Run:
-    """What a distiller remembers of the call in progress; nothing of it is saved."""
-
-    def __init__(self) -> None:
-        self.source: Any = None  # the teacher, in an object that Keras does not track
-        self.teacher: Any = None
-        self.teacher_inputs: Callable[..., Any] | None = None
-        self.terms: list[terms.Term] = []
-        self.network: Any = None
-        self.evaluates = False
-        self.carried: list[Any] = []  # the teacher's variables, in a fit on JAX
-        self.passed = threading.local()  # from `call` to `compute_loss` in one step
+from keras_fitkit.distillation._student_model import Run, StudentModel
+from keras_fitkit.distillation.network import ModelOutputs
 
 
 @serializable
-class Distiller(keras.Model):
+class Distiller(StudentModel):
     """Trains a student on labels and on what a teacher says, in an ordinary `fit`.
 
     `loss = student_loss_weight * label loss + (1 - student_loss_weight) * sum(weight *
@@ -40,7 +24,7 @@ class Distiller(keras.Model):
     sample weights, class weights, masks, loss weights and several outputs as in any
     Keras model; penalties are the student's own (`model.losses`). Sample weights count
     in every term. `evaluate`, `predict` and the validation of a fit are the student's
-    alone: `val_loss` is its label loss with its penalties, and the teacher is not asked.
+    alone: `val_loss` is its label loss and penalties, and the teacher is not asked.
 
     The teacher is never trained, changed or saved; a model that shares trained weights
     with the student is refused. In a training step each of the two runs once, whatever
@@ -128,10 +112,12 @@ class Distiller(keras.Model):
         self.student = student
         self.distillation_losses = given.losses
         self._given = given
-        self._run = run = _Run()
+        self._run = run = Run()
         run.network = given.student_network()
         run.source, run.teacher = given.source, teacher
         run.teacher_inputs = teacher_inputs
+        run.save_teacher = given.save_teacher
+        run.student_loss_weight = given.student_loss_weight
         run.terms = terms.terms_of(given.losses, run.source, run.network)
         self.student_loss_weight = self._number(
             "student_loss_weight", given.student_loss_weight
@@ -143,6 +129,7 @@ class Distiller(keras.Model):
         names = ["student_loss", "distillation_loss"]
         names += [term.name for term in run.terms] if len(run.terms) > 1 else []
         self._trackers = [keras.metrics.Mean(name=one) for one in names]
+        run.trackers = self._trackers
         self.built = True
 
     # --- The teacher
@@ -156,7 +143,7 @@ class Distiller(keras.Model):
     def set_teacher(
         self, teacher: Any, teacher_inputs: Callable[..., Any] | None = None
     ) -> None:
-        """Takes another teacher with the same outputs, or the one missing after loading.
+        """Takes another teacher with the same outputs, or the one that was not saved.
 
         Args:
             teacher: as in the constructor.
@@ -188,12 +175,10 @@ class Distiller(keras.Model):
         """
         inputs, stored = stored_batches.split(x)
         run = self._run
-        if run.source.cached:
-            found: ModelOutputs = run.source(stored)
-            return found
+        asked = stored if run.source.cached else inputs
         if run.teacher_inputs is not None:
-            inputs = run.teacher_inputs(inputs)
-        found = run.source(inputs)
+            asked = run.teacher_inputs(asked)
+        found: ModelOutputs = run.source(asked)
         return found
 
     # --- The training step
@@ -238,7 +223,7 @@ class Distiller(keras.Model):
         y: Any = None,
         sample_weight: Any = None,
     ) -> Any:
-        """The weighted sum of the distillation losses; override it to combine them anew.
+        """The weighted sum of the distillation losses; override it for another one.
 
         Args:
             teacher_outputs: of the batch.
@@ -262,20 +247,11 @@ class Distiller(keras.Model):
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
     ) -> dict[str, Any]:
         """The metrics; without labels only those that need none."""
+        found: dict[str, Any]
         if y is None:
-            found: dict[str, Any] = self.get_metrics_result()
-            return found
-        found = super().compute_metrics(x, y, y_pred, sample_weight)
-        return found
-
-    def get_metrics_result(self) -> dict[str, Any]:
-        """The results of the metrics that have seen something."""
-        found: dict[str, Any] = {}
-        for metric in self.metrics:
-            if getattr(metric, "built", True):
-                result = metric.result()
-                own = isinstance(result, dict)
-                found.update(result if own else {metric.name: result})
+            found = self.get_metrics_result()
+        else:
+            found = super().compute_metrics(x, y, y_pred, sample_weight)
         return found
 
     def _student_loss(
@@ -294,14 +270,13 @@ class Distiller(keras.Model):
     def _student_outputs(self, x: Any, y_pred: Any) -> ModelOutputs:
         """What `call` has noted of the forward pass that made `y_pred`."""
         passed = self._run.passed
-        found, passed.outputs = getattr(passed, "outputs", None), None
-        if found is not None:
-            mine, theirs = (keras.tree.flatten(o) for o in (found.outputs, y_pred))
-            if mine[0] is theirs[0]:
-                return found  # type: ignore[no-any-return]
-        inputs, _ = stored_batches.split(x)  # a training step of the user's own
-        found = self._run.network(inputs, training=True)
-        return found  # type: ignore[no-any-return]
+        found: ModelOutputs | None = getattr(passed, "outputs", None)
+        passed.outputs = None
+        first = keras.tree.flatten(y_pred)[0]
+        if found is None or keras.tree.flatten(found.outputs)[0] is not first:
+            inputs, _ = stored_batches.split(x)  # a training step of the user's own
+            found = self._run.network(inputs, training=True)
+        return found
 
     def _track(self, place: int, value: Any, like: Any) -> None:
         strategy: Any = getattr(self, "distribute_strategy", None)  # TensorFlow only
@@ -318,104 +293,6 @@ class Distiller(keras.Model):
             dtype="float32",
             trainable=False,
         )
-
-    # --- What Keras is told of the teacher and of the metrics
-
-    @property
-    def metrics(self) -> list[Any]:
-        """Those of any model, and in training those of the terms."""
-        found: list[Any] = super().metrics
-        if not self._run.evaluates:
-            return found
-        own = {id(one) for one in self._trackers}
-        return [one for one in found if id(one) not in own]
-
-    @property
-    def output_names(self) -> Any:
-        """The student's, for losses and metrics by name."""
-        return getattr(self.student, "output_names", None)
-
-    @property
-    def non_trainable_variables(self) -> list[Any]:
-        """The student's, and in a fit on JAX the teacher's.
-
-        There the step must be given what it reads: everything else is compiled into it
-        as a constant, a second copy that a teacher's new weights would not reach.
-        """
-        found: list[Any] = super().non_trainable_variables
-        return [*found, *self._run.carried] if self._run.carried else found
-
-    def __dir__(self) -> list[str]:
-        # Keras saves what it finds among these names.
-        hidden = () if self._given.save_teacher else ("teacher",)
-        return [name for name in super().__dir__() if name not in hidden]
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "teacher":  # Keras would track it before the property is asked
-            raise AttributeError("Call `distiller.set_teacher(teacher)`.")
-        super().__setattr__(name, value)
-
-    # --- Running it
-
-    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """As in Keras. Checks the teacher first, on some rows where `x` is arrays.
-
-        Raises:
-            ValueError: no teacher, no labels that are needed, or NaN from the teacher.
-        """
-        checks.before_fit(self, x, y, self._given.student_loss_weight)
-        with self._carrying():
-            return super().fit(x, y, *args, **kwargs)
-
-    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
-        """As in Keras."""
-        with self._carrying():
-            return super().train_on_batch(*args, **kwargs)
-
-    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
-        """The student's own loss and metrics; the teacher is not asked."""
-        with self._alone(evaluates=True):
-            return super().evaluate(*args, **kwargs)
-
-    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
-        """The student's own loss and metrics; the teacher is not asked."""
-        with self._alone(evaluates=True):
-            return super().test_on_batch(*args, **kwargs)
-
-    def predict(self, *args: Any, **kwargs: Any) -> Any:
-        """The student's predictions."""
-        with self._alone(evaluates=False):
-            return super().predict(*args, **kwargs)
-
-    def predict_on_batch(self, *args: Any, **kwargs: Any) -> Any:
-        """The student's predictions."""
-        with self._alone(evaluates=False):
-            return super().predict_on_batch(*args, **kwargs)
-
-    @contextlib.contextmanager
-    def _alone(self, evaluates: bool) -> Iterator[None]:
-        run = self._run
-        before = run.evaluates, run.carried
-        run.evaluates, run.carried = evaluates, []
-        try:
-            yield
-        finally:
-            run.evaluates, run.carried = before
-
-    @contextlib.contextmanager
-    def _carrying(self) -> Iterator[None]:
-        if keras.backend.backend() != "jax":
-            yield
-            return
-        own = {id(one) for one in self.variables}
-        carried = [one for one in self._run.source.variables if id(one) not in own]
-        values = [one.value for one in carried]
-        self._run.carried = carried
-        try:
-            yield
-        finally:
-            self._run.carried = []
-            checks.put_back(carried, values)
 
     # --- Saving
 

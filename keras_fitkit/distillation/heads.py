@@ -1,4 +1,4 @@
-"""Whether a model ends in logits, and how they are had: from its head, never guessed."""
+"""Whether a model ends in logits, and how they are had: never guessed from values."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """What distillation on logits computes: pure functions, float32, a value per sample.
 
 The last axis holds the classes; every other axis stays, so that tokens and pixels have
-values of their own. All of them take logits, never probabilities, and stay in logarithms:
-a student that is wrong and sure of it still gets its gradient.
+values of their own. All of them take logits, never probabilities, and stay in
+logarithms: a student that is wrong and sure of it still gets its gradient.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def logits_of_softmax(probabilities: Any) -> Any:
 
 
 def logits_of_sigmoid(probabilities: Any) -> Any:
-    """Logits that have these probabilities, within +-16: float32 knows no closer to 1."""
+    """Logits that have these probabilities, within +-16: float32 ends there."""
     p = ops.clip(single(probabilities), 1e-7, 1 - 1e-7)
     return ops.log(p) - ops.log1p(-p)
 

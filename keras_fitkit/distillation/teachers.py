@@ -98,7 +98,7 @@ class NetworkTeacher:
         )
 
     def _mixed(self, found: Sequence[ModelOutputs]) -> ModelOutputs:
-        logits = []
+        logits: list[Any] = []
         for place, head in enumerate(self.networks[0].heads):
             values = [one.logits[place] for one in found]
             if head is None:

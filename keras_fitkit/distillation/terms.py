@@ -1,4 +1,4 @@
-"""The terms of a distiller: which tensors a loss is given, and the mean of its values."""
+"""The terms of a distiller: what a loss is given, and the mean of its values."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def terms_of(
     """
     found = []
     for loss, name in zip(losses, _names(losses), strict=True):
-        pairs = ()
+        pairs: tuple[tuple[int, int], ...] = ()
         if loss.reads == "logits":
             pairs = _pairs(loss.output_key, teacher, student)
             for i, j in pairs:
@@ -101,7 +101,7 @@ def terms_of(
                 teacher.layer_spec(loss.teacher_layer_name),
                 student.layer_spec(str(loss.student_layer_name)),
             )
-        found.append(Term(loss, name, tuple(pairs)))
+        found.append(Term(loss, name, pairs))
     return found
 
 

@@ -1,4 +1,4 @@
-"""What a teacher said, from the disk: right, resumable, and refused when it is stale."""
+"""What a teacher said, from the disk: right, resumable, refused when it is stale."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Logits are found from the head of a model; where nothing shows it, they are asked for."""
+"""Logits are found from the head; where nothing shows it, it must be said."""
 
 import keras
 import numpy as np
