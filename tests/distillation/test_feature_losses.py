@@ -81,15 +81,17 @@ def test_relations_bear_a_batch_of_one_row_and_equal_rows(rows):
 
 
 def test_contrast_is_the_cross_entropy_of_finding_the_sample():
-    t, s = (numpy(maths.unit(keras.ops.convert_to_tensor(one))) for one in (T, S))
-    close(maths.contrast(t, s, 0.1), oracles.info_nce(t, s, 0.1))
+    t, s = (one / np.linalg.norm(one, axis=1, keepdims=True) for one in (T, S))
+    tensor = keras.ops.convert_to_tensor
+    alone = maths.contrast(tensor(t), tensor(s), 0.1)
+    close(alone, oracles.info_nce(t, s, 0.1))
     more = np.concatenate([t, -t])
     scores = s @ more.T / 0.1
     wanted = -oracles.log_softmax(scores)[np.arange(5), np.arange(5)]
-    close(maths.contrast(t, s, 0.1, -t, np.ones(5, "float32")), wanted)
-    close(maths.contrast(t, s, 0.1, -t, np.zeros(5, "float32")), numpy(
-        maths.contrast(t, s, 0.1)
-    ))  # fmt: skip
+    given = [tensor(one) for one in (t, s)]
+    present = np.ones(5, "float32")
+    close(maths.contrast(*given, 0.1, tensor(-t), tensor(present)), wanted)
+    close(maths.contrast(*given, 0.1, tensor(-t), tensor(0 * present)), numpy(alone))
 
 
 def test_the_queue_holds_the_newest_rows():
