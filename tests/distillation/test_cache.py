@@ -264,6 +264,13 @@ def test_a_resumed_fit_from_the_cache(tmp_path):
     same(run("parts", 3), whole)
 
 
+def test_it_shows_how_far_it_is(tmp_path, capsys):
+    store(tmp_path / "c", verbose=1)
+    assert "20/20" in capsys.readouterr().out
+    store(tmp_path / "c", verbose=1)
+    assert capsys.readouterr().out == ""
+
+
 def test_what_is_stored_is_described(tmp_path):
     store(tmp_path / "c", taps=["wide"])
     found = json.loads((tmp_path / "c" / "cache.json").read_text())
