@@ -4,14 +4,20 @@ The public names are these; everything else may change without notice.
 """
 
 from keras_fitkit import checkpoint as checkpoint
+from keras_fitkit import distillation as distillation
 from keras_fitkit import monitoring as monitoring
 from keras_fitkit import pruning as pruning
+from keras_fitkit._core.hyperparameter_schedule import (
+    HyperparameterSchedule as HyperparameterSchedule,
+)
 from keras_fitkit._core.schedules import ConstantSparsity as ConstantSparsity
 from keras_fitkit._core.schedules import PolynomialSparsity as PolynomialSparsity
 from keras_fitkit._core.schedules import SparsitySchedule as SparsitySchedule
 from keras_fitkit.checkpoint import Checkpoint as Checkpoint
 from keras_fitkit.checkpoint import ReproducibleDataset as ReproducibleDataset
 from keras_fitkit.checkpoint import resumable as resumable
+from keras_fitkit.distillation import Distiller as Distiller
+from keras_fitkit.distillation import cache_teacher as cache_teacher
 from keras_fitkit.monitoring import Diagnosis as Diagnosis
 from keras_fitkit.monitoring import EarlyStopping as EarlyStopping
 from keras_fitkit.monitoring import OverfitMonitor as OverfitMonitor
@@ -32,7 +38,9 @@ __all__ = [
     "ConstantSparsity",
     "CosineSparsity",
     "Diagnosis",
+    "Distiller",
     "EarlyStopping",
+    "HyperparameterSchedule",
     "IterativeSparsity",
     "OneShotSparsity",
     "OverfitMonitor",
@@ -43,8 +51,10 @@ __all__ = [
     "SparsityReport",
     "SparsitySchedule",
     "StoppingReport",
+    "cache_teacher",
     "checkpoint",
     "diagnose",
+    "distillation",
     "monitoring",
     "pruning",
     "resumable",

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from keras_fitkit._core import arguments
-from keras_fitkit.checkpoint.reproducible_dataset import ReproducibleDataset
+from keras_fitkit._core.reproducible_dataset import ReproducibleDataset
 
 _DEFAULTS = (keras.callbacks.History, keras.callbacks.ProgbarLogger)
 

@@ -73,6 +73,36 @@ CHECKPOINT = {
     "verbose": bad(-1, 3, text="an integer in [0, 2]", callbacks=[], **RUN),
 }
 
+
+def dense(units=3, name=None):
+    """A net of one layer: a teacher or a student."""
+    layers = [keras.Input((4,)), keras.layers.Dense(units, name="dense")]
+    return keras.Sequential(layers, name=name)
+
+
+KD = kf.distillation
+TAPPED = {"teacher_layer_name": "a", "student_layer_name": "b"}
+LAYER_NAMES = {
+    "teacher_layer_name": [
+        *bad(3, text="the path of a layer", error=TypeError, student_layer_name="b"),
+        *bad(None, text="given where the other layer", student_layer_name="b"),
+    ],
+    "student_layer_name": [
+        *bad(3, text="the path of a layer", error=TypeError, teacher_layer_name="a"),
+        *bad(None, text="given where the other layer", teacher_layer_name="a"),
+    ],
+}
+LOSS_NAME = {"name": bad(3, "", text="a text that is not empty", error=TypeError)}
+OUTPUT = {
+    "output": [
+        *bad(-1, text="an integer >= 0"),
+        *bad(1.5, text="an integer >= 0", error=TypeError),
+    ]
+}
+PAIR = {"teacher": dense(), "student": dense()}
+SOFT = {"distillation_losses": KD.LogitsDistillation()}
+ASKED = {"teacher": dense(), "x": np.ones((2, 4)), "path": "no/such/folder"}
+
 BAD_ARGUMENTS = {
     "OverfitMonitor": {
         "monitor": bad("val_loss", "", text="a training name, without 'val_'"),
@@ -243,6 +273,163 @@ BAD_ARGUMENTS = {
         "max_queue_size": bad(0, text="an integer >= 1", **ROWS),
         "shuffle": bad(1, text="must be True or False", error=TypeError, **ROWS),
     },
+    "HyperparameterSchedule": {
+        "variable": bad(
+            3, "", text="the name of a variable", error=TypeError, start=1, end=0
+        ),
+        "start": [
+            *bad("1", text="a number", error=TypeError, variable="v", end=0),
+            *bad(2, text="in [0, 1]", variable="student_loss_weight", end=0),
+            *bad(0, text="above 0", variable="v", end=1, shape="exponential"),
+        ],
+        "end": bad(-1, text="a number >", variable="temperature", start=1),
+        "begin_step": bad(0, text="an integer >= 1", variable="v", start=1, end=0),
+        "end_step": bad(
+            5, text="an integer >= 6", variable="v", start=1, end=0, begin_step=5
+        ),
+        "shape": bad(
+            "line", text="Did you mean 'linear'", variable="v", start=1, end=0
+        ),
+        "frequency": bad(0, text="an integer >= 1", variable="v", start=1, end=0),
+    },
+    "Distiller": {
+        "teacher": [
+            *bad(
+                3,
+                text="a keras.Model, a call",
+                error=TypeError,
+                student=dense(),
+                **SOFT,
+            ),
+            *bad(
+                [],
+                text="a keras.Model, a call",
+                error=TypeError,
+                student=dense(),
+                **SOFT,
+            ),
+            *bad([(dense(), 0)], text="a weight", student=dense(), **SOFT),
+        ],
+        "student": [
+            *bad(3, text="a keras.Model", error=TypeError, teacher=dense(), **SOFT),
+            *bad(dense(5), text="the 3 classes", teacher=dense(), **SOFT),
+        ],
+        "distillation_losses": [
+            *bad("kl", text="a DistillationLoss", error=TypeError, **PAIR),
+            *bad([], text="not empty", **PAIR),
+        ],
+        "distillation_loss_weights": [
+            *bad([1, 2], text="each of the 1 losses", **PAIR, **SOFT),
+            *bad(-1, text="a number >= 0", **PAIR, **SOFT),
+        ],
+        "student_loss_weight": bad(-0.1, 1.1, text="in [0, 1]", **PAIR, **SOFT),
+        "teacher_inputs": bad(
+            3, lambda: 0, text="a callable (x) -> x", error=TypeError, **PAIR, **SOFT
+        ),
+        "from_logits": [
+            *bad(
+                "yes",
+                {"pupil": True},
+                text="'auto', True",
+                error=TypeError,
+                **PAIR,
+                **SOFT,
+            ),
+            *bad(False, text="True or 'auto' for the teacher", **PAIR, **SOFT),
+        ],
+        "save_teacher": bad(1, text="True or False", error=TypeError, **PAIR, **SOFT),
+    },
+    "cache_teacher": {
+        "teacher": bad(
+            3,
+            text="a keras.Model, a call",
+            error=TypeError,
+            x=np.ones((2, 4)),
+            path="c",
+        ),
+        "x": [
+            *bad(
+                iter([1]),
+                text="arrays (or a",
+                error=TypeError,
+                teacher=dense(),
+                path="c",
+            ),
+            *bad(np.ones((0, 4)), text="not empty", teacher=dense(), path="c"),
+        ],
+        "path": bad(
+            __file__, text="a folder, not a file", teacher=dense(), x=np.ones((2, 4))
+        ),
+        "taps": bad(3, [""], text="a list of paths", error=TypeError, **ASKED),
+        "dtype": bad("float8", text="one of 'float16', 'float32'", **ASKED),
+        "top_k": [
+            *bad(0, text="an integer >= 1", **ASKED),
+            *bad(4, text="at most the classes", **ASKED),
+        ],
+        "batch_size": bad(0, text="an integer >= 1", **ASKED),
+        "teacher_inputs": bad(3, text="a callable (x)", error=TypeError, **ASKED),
+        "from_logits": bad("yes", text="'auto', True", error=TypeError, **ASKED),
+        "verbose": bad(2, text="an integer in [0, 1]", **ASKED),
+    },
+    "distillation.TeacherCache": {
+        "path": [
+            *bad(3, text="a path", error=TypeError),
+            *bad("no/such/folder", text="a whole teacher cache"),
+        ]
+    },
+    "distillation.DistillationLoss": LOSS_NAME,
+    "distillation.OutputSpec": {
+        "activation": bad("relu", text="one of 'softmax'", where="here", shape=None)
+    },
+    "distillation.LogitsDistillation": {
+        "temperature": bad(0, -1, text="a number > 0"),
+        "loss": bad("mse", text="one of 'kl_divergence'"),
+        "activation": bad("tanh", text="one of 'auto', 'softmax', 'sigmoid'"),
+        **flags("standardize"),
+        **OUTPUT,
+        **LOSS_NAME,
+    },
+    "distillation.DecoupledDistillation": {
+        "alpha": bad(-1, text="a number >= 0"),
+        "beta": bad(-1, text="a number >= 0"),
+        "temperature": bad(0, text="a number > 0"),
+        **OUTPUT,
+        **LOSS_NAME,
+    },
+    "distillation.DIST": {
+        "beta": bad(-1, text="a number >= 0"),
+        "gamma": bad(-1, text="a number >= 0"),
+        "temperature": bad(0, text="a number > 0"),
+        **OUTPUT,
+        **LOSS_NAME,
+    },
+    "distillation.FeatureDistillation": {
+        **LAYER_NAMES,
+        "loss": bad("huber", text="one of 'mse', 'mae', 'cosine_similarity'"),
+        "projector": bad(3, "dense", text="'auto', None", error=TypeError),
+        **LOSS_NAME,
+    },
+    "distillation.AttentionTransfer": {
+        **LAYER_NAMES,
+        "name": [dataclasses.replace(one, others=TAPPED) for one in LOSS_NAME["name"]],
+    },
+    "distillation.SimilarityPreserving": {**LAYER_NAMES, **LOSS_NAME},
+    "distillation.RelationalDistillation": {
+        **LAYER_NAMES,
+        "distance_weight": bad(-1, text="a number >= 0"),
+        "angle_weight": [
+            *bad(-1, text="a number >= 0"),
+            *bad(0, text="above 0 where", distance_weight=0),
+        ],
+        **LOSS_NAME,
+    },
+    "distillation.ContrastiveDistillation": {
+        **LAYER_NAMES,
+        "dim": bad(0, text="an integer >= 1"),
+        "temperature": bad(0, text="a number > 0"),
+        "queue": bad(-1, text="an integer >= 0"),
+        **LOSS_NAME,
+    },
     "sparsity_of": {"model": bad(3, text="a keras.Model", error=TypeError)},
     "monitoring.OverfitTrend": {
         "decay": bad(1.0, text="a number in [0, 1)"),
@@ -267,7 +454,13 @@ BAD_ARGUMENTS = {
 }
 
 # Public callables all of whose arguments stand above have no entry here.
-UNRANGED: dict[str, dict[str, str]] = {}
+UNRANGED: dict[str, dict[str, str]] = {
+    "Distiller": {"name": "Keras checks the names of models"},
+    "distillation.OutputSpec": {
+        "where": "words for messages",
+        "shape": "made by the distiller, read by losses",
+    },
+}
 
 # Callbacks, made so that they do their work in a fit of a few epochs.
 CALLBACKS = {
@@ -284,6 +477,10 @@ CALLBACKS = {
         restore_best_optimizer=True,
     ),
     "EarlyStopping-gl": lambda: kf.EarlyStopping(criterion="gl"),
+    # Adam's own rate, so that the fit beside it stays what it is.
+    "HyperparameterSchedule": lambda: kf.HyperparameterSchedule(
+        "learning_rate", 1e-3, 1e-3, frequency=1
+    ),
     "PruneSchedule": lambda: kf.PruneSchedule(0.5),
     "PruneSchedule-rewinding": lambda: kf.PruneSchedule(
         kf.IterativeSparsity(0.5, rounds=1, rewind_step=0, rewind_optimizer=True)

@@ -23,6 +23,7 @@ REPORTS = ("Diagnosis", "SparsityReport", "StoppingReport")
 # Handed to users, not made by them.
 MADE_BY_US = (
     *REPORTS,
+    "distillation.ModelOutputs",
     "monitoring.Remedy",
     "pruning.ScoreContext",
     "pruning.WeightSparsity",

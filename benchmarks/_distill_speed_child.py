@@ -1,0 +1,185 @@
+"""The arms of distill_speed.py: fits and evaluations that wait for their turn.
+
+One process: all arms share a backend, and each is compiled and warm before it counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from _child import serve
+from _overhead_child import Arm
+
+import keras_fitkit as kf
+
+BATCH, BATCHES = 128, 20
+SIZES = {"small": (64, 256, 64), "large": (784, 1200, 800)}
+TEMPERATURE, SHARE = 4.0, 0.5
+
+
+class Arms:
+    """The commands: `start` an arm, run so many batches of it."""
+
+    def __init__(self, part: str) -> None:
+        self.width, self.wide, self.thin = SIZES[part]
+        rng = np.random.default_rng(0)
+        rows = BATCH * BATCHES
+        self.x = rng.normal(size=(rows, self.width)).astype("float32")
+        self.y = rng.integers(10, size=rows)
+        self.arms: dict[str, Callable[[int], float]] = {}
+        self._folder = tempfile.TemporaryDirectory()
+
+    def start(self, arm: str, warm: int) -> None:
+        """Makes an arm and runs `warm` batches of it."""
+        if arm.startswith("evaluate"):
+            self.arms[arm] = self._evaluated(arm.split()[1])
+        else:
+            model, data = self._trained(arm)
+            self.arms[arm] = Arm(keras, model, [], data).run
+        self.arms[arm](warm)
+
+    def steps(self, arm: str, count: int) -> float:
+        """CPU seconds of so many batches."""
+        return self.arms[arm](count)
+
+    def _trained(self, arm: str) -> tuple[Any, Any]:
+        if arm in ("cached", "student from rows"):
+            return self._from_rows(arm)
+        data = tf.data.Dataset.from_tensor_slices((self.x, self.y))
+        data = data.batch(BATCH, drop_remainder=True).cache().repeat()
+        kind, tap = arm.removesuffix(" + tap"), arm.endswith(" + tap")
+        return self._distiller(kind, tap), data
+
+    def _from_rows(self, arm: str) -> tuple[Any, Any]:
+        if arm == "student from rows":
+            rows = kf.ReproducibleDataset(self.x, self.y, batch_size=BATCH, seed=0)
+            return self._distiller("student", False), _Endless(rows)
+        teacher = self._net(self.wide)
+        path = Path(self._folder.name) / "cache"
+        cache = kf.cache_teacher(teacher, self.x, path, verbose=0)
+        loss = kf.distillation.LogitsDistillation(TEMPERATURE)
+        model = kf.Distiller(cache, self._net(self.thin), loss)
+        _compile(model)
+        return model, _Endless(cache.dataset(self.x, self.y, batch_size=BATCH, seed=0))
+
+    def _distiller(self, kind: str, tap: bool) -> Any:
+        student = self._net(self.thin)
+        teacher = None if kind == "student" else self._net(self.wide)
+        if kind == "student":
+            model = student
+        elif kind == "ideal":
+            model = _Ideal(teacher, student, tap)
+        elif kind == "kf":
+            losses = [kf.distillation.LogitsDistillation(TEMPERATURE)]
+            if tap:
+                # Two layers of one width: what Keras can compute as well.
+                losses.append(kf.distillation.FeatureDistillation("tap", "tap"))
+            model = kf.Distiller(teacher, student, losses, student_loss_weight=SHARE)
+        else:
+            api = keras.distillation
+            soft = api.LogitsDistillation(TEMPERATURE, keras.losses.KLDivergence())
+            losses = [soft]
+            if tap:
+                layers = {"teacher_layer_name": "tap", "student_layer_name": "tap"}
+                losses.append(api.FeatureDistillation(loss="mse", **layers))
+            model = api.Distiller(teacher, student, losses, student_loss_weight=SHARE)
+        _compile(model)
+        return model
+
+    def _net(self, units: int) -> Any:
+        return keras.Sequential(
+            [
+                keras.Input((self.width,)),
+                keras.layers.Dense(units, "relu"),
+                keras.layers.Dense(units, "relu"),
+                keras.layers.Dense(32, name="tap"),
+                keras.layers.Dense(10),
+            ]
+        )
+
+    def _evaluated(self, kind: str) -> Callable[[int], float]:
+        model = self._distiller(kind, tap=kind != "student")
+
+        def run(count: int) -> float:
+            rows = BATCH * min(count, BATCHES)
+            begun = time.process_time()
+            model.evaluate(self.x[:rows], self.y[:rows], batch_size=BATCH, verbose=0)
+            return (time.process_time() - begun) * count / min(count, BATCHES)
+
+        return run
+
+
+class _Endless(keras.utils.PyDataset):
+    """The batches of a data set over and over."""
+
+    def __init__(self, rows: Any) -> None:
+        super().__init__()
+        self._rows = rows
+
+    @property
+    def num_batches(self) -> None:
+        """Unknown: there is no end."""
+
+    def __getitem__(self, index: int) -> Any:
+        return self._rows[index % len(self._rows)]
+
+
+class _Ideal(keras.Model):
+    """The least that soft targets cost: nothing is checked, nothing can be changed."""
+
+    def __init__(self, teacher: Any, student: Any, tap: bool) -> None:
+        super().__init__(name="ideal")
+        self.student, self._tap = student, tap
+        models = [teacher, student]
+        if tap:
+            models = [
+                keras.Model(m.inputs, [m.outputs[0], m.get_layer("tap").output])
+                for m in models
+            ]
+        self._ask = (lambda x: models[0](x, training=False), models[1])
+        self.built = True
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        """The student; in training with its layer."""
+        return self._ask[1](x, training=training) if training else self.student(x)
+
+    def compute_loss(self, x: Any, y: Any, y_pred: Any, *_: Any, **__: Any) -> Any:
+        """Label loss, soft targets, and the difference of a layer."""
+        said = self._ask[0](x)
+        logits, goal = (y_pred[0], said[0]) if self._tap else (y_pred, said)
+        label = keras.ops.mean(
+            keras.ops.sparse_categorical_crossentropy(y, logits, from_logits=True)
+        )
+        p = keras.ops.log_softmax(goal / TEMPERATURE)
+        q = keras.ops.log_softmax(logits / TEMPERATURE)
+        soft = TEMPERATURE**2 * keras.ops.mean(
+            keras.ops.sum(keras.ops.exp(p) * (p - q), axis=-1)
+        )
+        if self._tap:
+            soft += keras.ops.mean(keras.ops.square(said[1] - y_pred[1]))
+        return SHARE * label + (1 - SHARE) * soft
+
+
+def _compile(model: Any) -> None:
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(1e-3), loss)
+
+
+def main() -> None:
+    """Serves the commands of one part."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("part", choices=SIZES)
+    arms = Arms(parser.parse_args().part)
+    serve({name: getattr(arms, name) for name in ("start", "steps")})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""The arguments of a distiller: checked, stored, and made again from a file."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_fitkit._core import arguments, layers
+from keras_fitkit.distillation import absent_teacher, from_keras, heads, teachers
+from keras_fitkit.distillation.cache import TeacherCache
+from keras_fitkit.distillation.distillation_loss import DistillationLoss
+from keras_fitkit.distillation.network import Network
+
+_PROBED_ROWS = 4
+
+
+class Checked:
+    """The constructor's arguments, with their models looked at."""
+
+    def __init__(
+        self,
+        teacher: Any,
+        student: Any,
+        distillation_losses: Any,
+        distillation_loss_weights: Any,
+        student_loss_weight: Any,
+        teacher_inputs: Any,
+        from_logits: Any,
+        save_teacher: Any,
+    ) -> None:
+        self.student = layers.check_keras_model("student", student, built=True)
+        self.student_loss_weight = arguments.number(
+            "student_loss_weight", student_loss_weight, low=0, high=1
+        )
+        self.from_logits = heads.check_from_logits(from_logits)
+        self.losses, self.weights = _losses(
+            distillation_losses, distillation_loss_weights
+        )
+        self.logits = any(loss.reads == "logits" for loss in self.losses)
+        self.save_teacher = arguments.flag("save_teacher", save_teacher)
+        if self.save_teacher:
+            _refuse_unsaved(teacher, teacher_inputs)
+        self.source = self.source_of(teacher, teacher_inputs)
+
+    @property
+    def teacher_paths(self) -> list[str]:
+        """The teacher's layers that losses want."""
+        return _paths(loss.teacher_layer_name for loss in self.losses)
+
+    def student_network(self) -> Network:
+        """The student with its taps."""
+        paths = _paths(loss.student_layer_name for loss in self.losses)
+        return Network("student", self.student, paths, self.from_logits, self.logits)
+
+    def source_of(self, teacher: Any, teacher_inputs: Any) -> Any:
+        """The object that is asked for the teacher's outputs.
+
+        Raises:
+            TypeError, ValueError: as the constructor of a distiller.
+        """
+        if teacher_inputs is not None:
+            arguments.function("teacher_inputs", teacher_inputs, "(x) -> x", count=1)
+        if isinstance(teacher, absent_teacher.AbsentTeacher):
+            return teacher
+        if isinstance(teacher, TeacherCache):
+            if teacher_inputs is not None:
+                allowed = "None with a cache, which has the outputs already"
+                text = arguments.message("teacher_inputs", allowed, teacher_inputs)
+                raise ValueError(text)
+            return teacher.source(self.teacher_paths, self.student)
+        members = teachers.members_of(teacher)
+        for one, _ in members:
+            _refuse_shared(one, self.student)
+        return teachers.NetworkTeacher(
+            members, self.teacher_paths, self.from_logits, self.logits
+        )
+
+    def to_config(self, name: str, source: Any, teacher: Any) -> dict[str, Any]:
+        """All of them as plain values."""
+        save = keras.saving.serialize_keras_object
+        return {
+            "name": name,
+            "student": save(self.student),
+            "distillation_losses": [save(loss) for loss in self.losses],
+            "distillation_loss_weights": list(self.weights),
+            "student_loss_weight": self.student_loss_weight,
+            "from_logits": self.from_logits,
+            "save_teacher": self.save_teacher,
+            "teacher": save(teacher) if self.save_teacher else None,
+            "teacher_is": absent_teacher.described(source, self.teacher_paths),
+        }
+
+
+def arguments_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The constructor's arguments of what `to_config` gave."""
+    load = keras.saving.deserialize_keras_object
+    found = dict(config)
+    known = found.pop("teacher_is")
+    found["student"] = load(found["student"])
+    found["distillation_losses"] = [load(one) for one in found["distillation_losses"]]
+    if found["teacher"] is None:
+        found["teacher"] = absent_teacher.AbsentTeacher(known)
+    else:
+        found["teacher"] = load(found["teacher"])
+    return found
+
+
+def before_fit(distiller: Any, x: Any, y: Any, share: float) -> None:
+    """Looks at what can be looked at before the first step.
+
+    Raises:
+        ValueError: no teacher, no labels that are needed, or NaN from the teacher.
+    """
+    if distiller.compiled and distiller.loss is None:
+        refuse_no_labels(share, y, None)
+    flat = [one for one in keras.tree.flatten(x) if one is not None]
+    arrays = bool(flat) and all(
+        isinstance(one, np.ndarray) or keras.ops.is_tensor(one) for one in flat
+    )
+    if arrays and y is None and distiller.loss is not None:
+        refuse_no_labels(share, y, distiller.loss)
+    source = distiller._run.source
+    if source.absent or (arrays and source.cached):
+        source(None)  # says what is missing
+    if not arrays or source.cached:
+        return
+    rows = keras.tree.map_structure(lambda one: one[:_PROBED_ROWS], x)
+    found = distiller.teacher_outputs(rows)
+    for one in (*found.logits, *found.features.values()):
+        if one is None:
+            continue
+        values = keras.ops.convert_to_numpy(keras.ops.cast(one, "float32"))
+        if np.isnan(values).any():
+            allowed = "a model whose outputs are numbers"
+            hint = f"It gives NaN for one of the first {_PROBED_ROWS} rows."
+            raise ValueError(arguments.message("teacher", allowed, "NaN", hint))
+
+
+def refuse_no_labels(share: float, y: Any, loss: Any) -> None:
+    """Raises where the label loss counts and cannot be computed."""
+    if share == 0:
+        return
+    hint = "Without labels: student_loss_weight=0."
+    if loss is None:
+        allowed = "a loss for the labels, while student_loss_weight > 0"
+        raise ValueError(arguments.message("loss", allowed, loss, hint))
+    allowed = "labels, while student_loss_weight > 0"
+    raise ValueError(arguments.message("y", allowed, y, hint))
+
+
+def put_back(variables: Sequence[Any], values: Sequence[Any]) -> None:
+    """Gives variables the values that a fit on JAX took from them, and raised."""
+    for variable, value in zip(variables, values, strict=True):
+        try:
+            variable.value  # noqa: B018
+        except TypeError:
+            with contextlib.suppress(RuntimeError):  # used up: nothing is left of it
+                variable.assign(value)
+
+
+def _losses(given: Any, weights: Any) -> tuple[list[DistillationLoss], list[float]]:
+    several = isinstance(given, (list, tuple))
+    listed = list(given) if several else [given]
+    if not listed:
+        allowed = "a DistillationLoss, or a list that is not empty"
+        raise ValueError(arguments.message("distillation_losses", allowed, given))
+    if weights is None:
+        weights = [1.0] * len(listed)
+    if not isinstance(weights, (list, tuple)):
+        weights = [weights]
+    if len(weights) != len(listed):
+        allowed = f"a weight for each of the {len(listed)} losses"
+        text = arguments.message("distillation_loss_weights", allowed, weights)
+        raise ValueError(text)
+    found: list[DistillationLoss] = []
+    clean: list[float] = []
+    for one, weight in zip(listed, weights, strict=True):
+        checked = arguments.number("distillation_loss_weights", weight, low=0)
+        made = from_keras.ours(one)
+        found += made
+        clean += [checked] * len(made)
+    if len({id(one) for one in found}) != len(found):
+        allowed = "a list without the same object twice"
+        raise ValueError(arguments.message("distillation_losses", allowed, given))
+    return found, clean
+
+
+def _paths(names: Any) -> list[str]:
+    return list(dict.fromkeys(name for name in names if name is not None))
+
+
+def _refuse_shared(teacher: Any, student: Any) -> None:
+    """A teacher that would be trained with the student."""
+    allowed = "another model than the student, without weights that it trains"
+    if teacher is student:
+        raise ValueError(arguments.message("teacher", allowed, "the student itself"))
+    if not isinstance(teacher, keras.Model):
+        return
+    trained = {id(one): one.path for one in student.trainable_variables}
+    shared = [trained[id(one)] for one in teacher.variables if id(one) in trained]
+    if shared:
+        hint = f"Shared: {', '.join(shared[:3])}. For a copy: keras.models.clone_model."
+        raise ValueError(arguments.message("teacher", allowed, teacher.name, hint))
+
+
+def _refuse_unsaved(teacher: Any, teacher_inputs: Callable[..., Any] | None) -> None:
+    if not isinstance(teacher, keras.Model):
+        allowed = "False unless the teacher is one Keras model"
+        raise ValueError(arguments.message("save_teacher", allowed, True))
+    if teacher_inputs is not None:
+        allowed = "False with `teacher_inputs`, a function that no file can hold"
+        raise ValueError(arguments.message("save_teacher", allowed, True))

@@ -1,0 +1,144 @@
+"""The side of a distiller that Keras sees: it runs as its student.
+
+Which variables and metrics there are depends on what runs: a fit has the terms of the
+distillation and, on JAX, the teacher's variables; everything else is the student alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+
+from keras_fitkit.distillation import _distiller_arguments as checks
+
+
+class Run:
+    """What a distiller remembers of the call in progress; nothing of it is saved."""
+
+    def __init__(self) -> None:
+        self.source: Any = None  # the teacher, in an object that Keras does not track
+        self.teacher: Any = None
+        self.teacher_inputs: Callable[..., Any] | None = None
+        self.terms: list[Any] = []
+        self.network: Any = None
+        self.trackers: Sequence[Any] = ()  # metrics of the terms, in training only
+        self.save_teacher = False
+        self.student_loss_weight = 0.0  # as it was given
+        self.evaluates = False
+        self.carried: list[Any] = []  # the teacher's variables, in a fit on JAX
+        self.passed = threading.local()  # from `call` to `compute_loss` in one step
+
+
+class StudentModel(keras.Model):
+    """A model that evaluates, predicts and is saved as its student."""
+
+    student: Any
+    _run: Run
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        """The results of the metrics that have seen something."""
+        found: dict[str, Any] = {}
+        for metric in self.metrics:
+            if getattr(metric, "built", True):
+                result = metric.result()
+                own = isinstance(result, dict)
+                found.update(result if own else {metric.name: result})
+        return found
+
+    @property
+    def metrics(self) -> list[Any]:
+        """Those of any model, and in training those of the terms."""
+        found: list[Any] = super().metrics
+        if not self._run.evaluates:
+            return found
+        own = {id(one) for one in self._run.trackers}
+        return [one for one in found if id(one) not in own]
+
+    @property
+    def output_names(self) -> Any:
+        """The student's, for losses and metrics by name."""
+        return getattr(self.student, "output_names", None)
+
+    @property
+    def non_trainable_variables(self) -> list[Any]:
+        """The student's, and in a fit on JAX the teacher's.
+
+        There the step must be given what it reads: everything else is compiled into it
+        as a constant, a second copy that a teacher's new weights would not reach.
+        """
+        found: list[Any] = super().non_trainable_variables
+        return [*found, *self._run.carried] if self._run.carried else found
+
+    def __dir__(self) -> list[str]:
+        # Keras saves what it finds among these names.
+        hidden = () if self._run.save_teacher else ("teacher",)
+        return [name for name in super().__dir__() if name not in hidden]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "teacher":  # Keras would track it before the property is asked
+            raise AttributeError("Call `distiller.set_teacher(teacher)`.")
+        super().__setattr__(name, value)
+
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """As in Keras. Checks the teacher first, on some rows where `x` is arrays.
+
+        Raises:
+            ValueError: no teacher, no labels that are needed, or NaN from the teacher.
+        """
+        checks.before_fit(self, x, y, self._run.student_loss_weight)
+        with self._carrying():
+            return super().fit(x, y, *args, **kwargs)
+
+    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """As in Keras."""
+        with self._carrying():
+            return super().train_on_batch(*args, **kwargs)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """The student's own loss and metrics; the teacher is not asked."""
+        with self._alone(evaluates=True):
+            return super().evaluate(*args, **kwargs)
+
+    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """The student's own loss and metrics; the teacher is not asked."""
+        with self._alone(evaluates=True):
+            return super().test_on_batch(*args, **kwargs)
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        """The student's predictions."""
+        with self._alone(evaluates=False):
+            return super().predict(*args, **kwargs)
+
+    def predict_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """The student's predictions."""
+        with self._alone(evaluates=False):
+            return super().predict_on_batch(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def _alone(self, evaluates: bool) -> Iterator[None]:
+        run = self._run
+        before = run.evaluates, run.carried
+        run.evaluates, run.carried = evaluates, []
+        try:
+            yield
+        finally:
+            run.evaluates, run.carried = before
+
+    @contextlib.contextmanager
+    def _carrying(self) -> Iterator[None]:
+        if keras.backend.backend() != "jax":
+            yield
+            return
+        own = {id(one) for one in self.variables}
+        carried = [one for one in self._run.source.variables if id(one) not in own]
+        values = [one.value for one in carried]
+        self._run.carried = carried
+        try:
+            yield
+        finally:
+            self._run.carried = []
+            checks.put_back(carried, values)

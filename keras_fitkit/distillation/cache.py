@@ -1,0 +1,201 @@
+"""TeacherCache: what a teacher said of every row, read from the disk."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from keras_fitkit._core import arguments, rows
+from keras_fitkit._core.layers import leaf_layers
+from keras_fitkit._core.reproducible_dataset import ReproducibleDataset
+from keras_fitkit.distillation import absent_teacher, cache_files, stored_batches
+from keras_fitkit.distillation.network import ModelOutputs
+
+
+class TeacherCache:
+    """The stored outputs of a teacher, by the number of the row.
+
+    `kf.cache_teacher` makes one; this opens one that is whole, without the teacher. Its
+    files are read once to see that they are what was written. It stays on the disk:
+    only the rows of a batch are in memory.
+
+    Args:
+        path: the folder that `kf.cache_teacher` was given.
+
+    Raises:
+        TypeError, ValueError: no such folder, a cache that is not finished, or one that
+            is damaged.
+
+    Example:
+        >>> import numpy as np, keras, keras_fitkit as kf
+        >>> teacher = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+        >>> x, y = np.ones((8, 4), "float32"), np.zeros(8)
+        >>> cache = kf.cache_teacher(teacher, x, "teacher.cache", verbose=0)
+        >>> again = kf.distillation.TeacherCache("teacher.cache")
+        >>> len(again), len(again.dataset(x, y, batch_size=4, seed=0))
+        (8, 2)
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        folder = arguments.folder("path", path)
+        description = cache_files.read(folder)
+        if description.done < description.rows:
+            received = f"{folder}: {description.done} of {description.rows} rows"
+            hint = "Call `kf.cache_teacher` again; it goes on."
+            allowed = "a teacher cache that is finished"
+            raise ValueError(arguments.message("path", allowed, received, hint))
+        self._files = cache_files.CacheFiles(folder, description, create=False)
+        self._files.verify()
+        self.path = folder
+
+    def __len__(self) -> int:
+        """Rows."""
+        return self._files.description.rows
+
+    def dataset(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        batch_size: int = 32,
+        seed: int,
+        sample_weight: Any = None,
+        shuffle: bool = True,
+    ) -> Any:
+        """Batches for the `fit` of a distiller that has this cache as its teacher.
+
+        The order is that of `kf.ReproducibleDataset`: of the seed and the epoch alone.
+        Pass `shuffle=False` to `fit`.
+
+        Args:
+            x: the very rows that the teacher was asked about.
+            y: their labels, or None. Defaults to None.
+            batch_size: rows a batch, >= 1. Defaults to 32.
+            seed: an integer >= 0.
+            sample_weight: of the rows. Defaults to None.
+            shuffle: whether rows are drawn in another order each epoch. Defaults to
+                True.
+
+        Returns:
+            A `keras.utils.PyDataset`.
+
+        Raises:
+            TypeError, ValueError: other rows, or an argument outside its range.
+        """
+        now = cache_files.data_fingerprint(x)
+        then = self._files.description.about["data"]
+        if now != then:
+            hint = "The cache knows a row by its number: keep their order."
+            allowed = f"the data that was cached: {then}"
+            raise ValueError(arguments.message("x", allowed, str(now), hint))
+        return _CachedDataset(
+            self,
+            x,
+            y,
+            batch_size=batch_size,
+            seed=seed,
+            sample_weight=sample_weight,
+            shuffle=shuffle,
+        )
+
+    def rows(self, picked: Any) -> dict[str, Any]:
+        """What the teacher said of some rows, as float32 arrays by name."""
+        arrays, found = self._files.arrays, {}
+        for name, array in arrays.items():
+            if name.endswith("_classes"):
+                continue
+            values = np.asarray(array[picked], "float32")
+            if f"{name}_classes" in arrays:
+                index = self._files.description.arrays[name]["place"]
+                known = self._files.description.known["outputs"][index]
+                classes = np.asarray(arrays[f"{name}_classes"][picked])
+                values = spread(values, classes, known["shape"][-1])
+            found[name] = values
+        return found
+
+    def source(self, paths: Iterable[str], student: Any) -> Any:
+        """The object that a distiller asks."""
+        known = self._files.description.known
+        for path in paths:
+            if path not in known["layers"]:
+                hint = arguments.near(path, known["layers"])
+                allowed = f"one of the cached taps {list(known['layers'])}"
+                text = arguments.message("teacher_layer_name", allowed, path, hint)
+                raise ValueError(text)
+        random = [p for p, one in leaf_layers(student) if _augments(one)]
+        if random:
+            warnings.warn(
+                f"The student augments its inputs (layer {random[0]!r}), while the "
+                "cached teacher saw them as they are. Ask the teacher in every step "
+                "instead: kf.Distiller(teacher, ...), augmenting the data.",
+                UserWarning,
+                stacklevel=5,
+            )
+        return _Stored(known, self._files.description.arrays)
+
+
+class _Stored(absent_teacher.AbsentTeacher):
+    """A teacher whose outputs come with the batch."""
+
+    cached, absent = True, False
+
+    def __init__(self, known: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+        super().__init__(known)
+        self._arrays = arrays
+
+    def __call__(self, inputs: Any) -> ModelOutputs:
+        """What came with the batch, without a gradient."""
+        if inputs is None:
+            allowed = "`cache.dataset(x, y, ...)` where the teacher is a cache"
+            raise ValueError(arguments.message("x", allowed, "other data"))
+        logits: list[Any] = [None] * self.number
+        features = {}
+        for name, one in self._arrays.items():
+            if name in inputs:
+                value = ops.stop_gradient(inputs[name])
+                if one["kind"] == "logits":
+                    logits[one["place"]] = value
+                else:
+                    features[one["layer"]] = value
+        outputs = logits[0] if self.number == 1 else logits
+        return ModelOutputs(outputs=outputs, logits=logits, features=features)
+
+
+class _CachedDataset(ReproducibleDataset):
+    """Rows in a reproducible order, each with what the teacher said of it."""
+
+    def __init__(self, cache: TeacherCache, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._cache = cache
+
+    def _batch(self, epoch: int, order: Any, index: int) -> tuple[Any, ...]:
+        picked = order[index * self.batch_size : (index + 1) * self.batch_size]
+        inputs, *others = super()._batch(epoch, order, index)
+        return (stored_batches.join(inputs, self._cache.rows(picked)), *others)
+
+
+def spread(values: Any, classes: Any, number: int) -> Any:
+    """Logits of all classes from the largest log probabilities.
+
+    What they leave of the probability is shared out evenly among the others.
+    """
+    missing = np.clip(1 - np.exp(values).sum(-1, keepdims=True), 1e-7, None)
+    rest = np.log(missing / max(1, number - values.shape[-1]))
+    full = np.broadcast_to(rest, (*values.shape[:-1], number)).astype("float32")
+    np.put_along_axis(full, classes.astype(np.int64), values, axis=-1)
+    return full
+
+
+def check_rows(data: Any) -> int:
+    """The number of rows of `x`, which must be arrays: a row is known by its number."""
+    return rows.length("x", data, "arrays (or a dict, list or tuple of arrays)")
+
+
+def _augments(layer: Any) -> bool:
+    kind = type(layer)
+    return kind.__name__.startswith("Random") and kind.__module__.startswith("keras.")

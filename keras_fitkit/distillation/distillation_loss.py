@@ -1,0 +1,225 @@
+"""DistillationLoss: the base class, and what it is told of the two models."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+import keras
+from keras import ops
+
+from keras_fitkit._core import arguments
+
+Shape = tuple[Any, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class OutputSpec:
+    """What a loss may know of an output or a layer before the first step.
+
+    Args:
+        where: the model and the layer, in words, for messages.
+        shape: with None for the batch and for every size that is not fixed; None
+            where nothing is known (a teacher that is a function).
+        activation: "softmax", "sigmoid" or "linear" as the head has it; "" for a layer
+            within.
+
+    Raises:
+        ValueError: an activation of another name.
+
+    Example:
+        >>> from keras_fitkit.distillation import OutputSpec
+        >>> OutputSpec("the teacher's output", (None, 10), "softmax").classes
+        10
+    """
+
+    where: str
+    shape: Shape | None
+    activation: str = ""
+
+    def __post_init__(self) -> None:
+        if self.activation:
+            arguments.choice(
+                "activation", self.activation, ("softmax", "sigmoid", "linear")
+            )
+
+    @property
+    def classes(self) -> int | None:
+        """The size of the last axis, where that is known."""
+        return self.shape[-1] if self.shape else None
+
+    def __str__(self) -> str:
+        return f"{self.where} {self.shape}"
+
+
+class DistillationLoss(keras.layers.Layer):
+    """Base of the distillation losses; subclass it for one of your own.
+
+    Define `compute_loss`, and return one value for each sample (or for each token or
+    pixel of it): the `Distiller` takes the mean, with sample weights and masks. A loss
+    that gives one number for a whole batch works, but nothing can weight it.
+
+    Class attributes say what is given to `compute_loss`: `reads` is "logits" (the
+    default; probabilities are turned into logits before) or "features" (outputs of
+    layers as they are, with `teacher_layer_name` and `student_layer_name`, None for the
+    model's own output); `needs_labels` whether the labels are passed on.
+
+    It is a Keras layer: variables made with `add_weight`, and layers that are its
+    attributes, train with the student, are saved with the distiller, and are no part of
+    the student. `get_config` gives back the constructor's arguments.
+
+    Args:
+        name: of the loss, in the logs too. Defaults to None: from its class.
+
+    Raises:
+        NotImplementedError: `compute_loss` is not defined.
+        TypeError, ValueError: an argument outside its range, by name.
+
+    Example:
+        >>> import numpy as np, keras
+        >>> from keras import ops
+        >>> from keras_fitkit.distillation import DistillationLoss
+        >>> class SquaredLogits(DistillationLoss):
+        ...     def compute_loss(self, teacher_outputs, student_outputs, labels=None):
+        ...         difference = student_outputs - teacher_outputs
+        ...         return ops.mean(ops.square(difference), axis=-1)
+        >>> loss = SquaredLogits()
+        >>> values = loss(np.array([[2.0, 0.0]]), np.array([[0.0, 0.0]]))
+        >>> keras.ops.convert_to_numpy(values).tolist()
+        [2.0]
+    """
+
+    reads: ClassVar[str] = "logits"
+    needs_labels: ClassVar[bool] = False
+
+    def __init__(self, *, name: str | None = None) -> None:
+        if name is not None and (not isinstance(name, str) or not name):
+            allowed = "a text that is not empty, or None"
+            raise TypeError(arguments.message("name", allowed, name))
+        super().__init__(name=name, dtype="float32")  # whatever the models compute in
+        self.given_name = name
+        self.teacher_layer_name: str | None = None
+        self.student_layer_name: str | None = None
+        self.output_key: str | int | None = None
+
+    def prepare(self, teacher: OutputSpec, student: OutputSpec) -> None:
+        """Called by the distiller before the first step, once for each output.
+
+        Checks here what can be checked, and makes projectors. The base class refuses
+        shapes that differ; override it where they may.
+
+        Args:
+            teacher: what is known of the teacher's output.
+            student: what is known of the student's.
+
+        Raises:
+            ValueError: the loss cannot be computed of these two.
+        """
+        refuse_other_shape(teacher, student)
+
+    def compute_loss(
+        self, teacher_outputs: Any, student_outputs: Any, labels: Any = None
+    ) -> Any:
+        """The loss of each sample.
+
+        Args:
+            teacher_outputs: a tensor of the teacher, without gradient.
+            student_outputs: the student's.
+            labels: the labels of the batch, for a class that `needs_labels`.
+
+        Returns:
+            float32, (batch, ...).
+
+        Raises:
+            NotImplementedError: in the base class.
+        """
+        raise NotImplementedError(f"`{type(self).__name__}` must define compute_loss.")
+
+    def call(
+        self, teacher_outputs: Any, student_outputs: Any, labels: Any = None
+    ) -> Any:
+        """`compute_loss`."""
+        return self.compute_loss(teacher_outputs, student_outputs, labels)
+
+    def get_build_config(self) -> None:
+        """Nothing: the distiller prepares a loss that is loaded, as a new one."""
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"name": self.given_name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """The loss that `get_config` described."""
+        return cls(**config)
+
+    def scalar(self, name: str, value: float) -> Any:
+        """A number in a variable, so that a schedule can change it."""
+        initializer = keras.initializers.Constant(value)
+        return self.add_weight(
+            name=name, shape=(), initializer=initializer, trainable=False
+        )
+
+
+def refuse_other_shape(teacher: OutputSpec, student: OutputSpec) -> None:
+    """Raises where two shapes are not the same as far as they are known."""
+    if teacher.shape is None or student.shape is None:
+        return
+    same = len(teacher.shape) == len(student.shape) and all(
+        None in pair or pair[0] == pair[1]
+        for pair in zip(teacher.shape[1:], student.shape[1:], strict=True)
+    )
+    if not same:
+        allowed = f"a model whose shape agrees with that of {teacher}"
+        raise ValueError(arguments.message("student", allowed, str(student)))
+
+
+def refuse_broadcast(owner: Any, teacher: Any, student: Any) -> None:
+    """The same for tensors, at the time of tracing."""
+    name = owner.name
+    refuse_other_shape(
+        OutputSpec(f"the teacher's tensor for {name}", tuple(teacher.shape)),
+        OutputSpec(f"the student's tensor for {name}", tuple(student.shape)),
+    )
+
+
+def one_hot(labels: Any, like: Any) -> Any:
+    """Labels as one-hot rows of the shape of `like` (logits).
+
+    Raises:
+        ValueError: labels of another shape.
+    """
+    classes, rank = like.shape[-1], len(like.shape)
+    found = labels
+    if len(found.shape) == rank and found.shape[-1] == classes and classes != 1:
+        return ops.cast(found, "float32")
+    if len(found.shape) == rank and found.shape[-1] == 1:
+        found = ops.squeeze(found, axis=-1)
+    if len(found.shape) != rank - 1:
+        allowed = f"integers or one-hot rows for logits of shape {tuple(like.shape)}"
+        received = f"shape {tuple(labels.shape)}"
+        raise ValueError(arguments.message("y", allowed, received))
+    return ops.one_hot(ops.cast(found, "int32"), classes, dtype="float32")
+
+
+def check_output(value: object) -> str | int | None:
+    """The argument `output`: the name or the number of one output, or None."""
+    if value is None or (isinstance(value, str) and value):
+        return value
+    return arguments.integer("output", value, low=0)
+
+
+def check_layers(teacher: object, student: object) -> None:
+    """The two layer names of a loss on features: both, or neither."""
+    for name, value in (
+        ("teacher_layer_name", teacher),
+        ("student_layer_name", student),
+    ):
+        if value is not None and (not isinstance(value, str) or not value):
+            allowed = "the path of a layer, such as 'backbone/block3', or None"
+            raise TypeError(arguments.message(name, allowed, value))
+    if (teacher is None) != (student is None):
+        missing = "teacher_layer_name" if teacher is None else "student_layer_name"
+        hint = "Both None: the outputs of the models."
+        allowed = "given where the other layer name is"
+        raise ValueError(arguments.message(missing, allowed, None, hint))

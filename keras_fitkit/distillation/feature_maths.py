@@ -1,0 +1,136 @@
+"""What distillation on features computes: pure functions, float32, a value per sample.
+
+The first axis is the batch. Where samples are compared with one another (similarity,
+relations, contrast) the value of a sample is its own share: the mean over the batch is
+the loss of the paper.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from keras import ops
+
+_TINY = 1e-12
+
+
+def single(values: Any) -> Any:
+    """A tensor in float32."""
+    return ops.cast(values, "float32")
+
+
+def squared_error(teacher: Any, student: Any) -> Any:
+    """The mean over the last axis of the squared difference."""
+    return ops.mean(ops.square(single(student) - single(teacher)), axis=-1)
+
+
+def absolute_error(teacher: Any, student: Any) -> Any:
+    """The mean over the last axis of the difference without its sign."""
+    return ops.mean(ops.abs(single(student) - single(teacher)), axis=-1)
+
+
+def cosine_distance(teacher: Any, student: Any) -> Any:
+    """1 minus the cosine along the last axis."""
+    return 1 - ops.sum(unit(single(teacher)) * unit(single(student)), axis=-1)
+
+
+def attention(teacher: Any, student: Any) -> Any:
+    """The squared distance of two attention maps.
+
+    A map is the mean square over the channels (the last axis), as a vector of length 1.
+    """
+    t, s = (
+        unit(flat(ops.mean(ops.square(single(one)), axis=-1)))
+        for one in (teacher, student)
+    )
+    return ops.sum(ops.square(t - s), axis=-1)
+
+
+def similarity(teacher: Any, student: Any) -> Any:
+    """How unlike the batch's similarity matrices are, row by row.
+
+    `G` is `F @ F.T` with rows of length 1; the value of a sample is the squared
+    distance of its two rows over the batch size.
+    """
+    t, s = (unit(_gram(flat(single(one)))) for one in (teacher, student))
+    return ops.mean(ops.square(t - s), axis=-1)
+
+
+def distances(teacher: Any, student: Any) -> Any:
+    """Huber's loss of the distances to the others, each batch with mean distance 1."""
+    t, s = (_distances(flat(single(one))) for one in (teacher, student))
+    return ops.mean(_huber(t - s), axis=-1)
+
+
+def angles(teacher: Any, student: Any) -> Any:
+    """Huber's loss of the cosines of the angles at a sample between two others."""
+    t, s = (_cosines(flat(single(one))) for one in (teacher, student))
+    return ops.mean(_huber(t - s), axis=(1, 2))
+
+
+def contrast(
+    teacher: Any,
+    student: Any,
+    temperature: Any,
+    others: Any = None,
+    present: Any = None,
+) -> Any:
+    """InfoNCE: which of the teacher's embeddings belongs to the student's.
+
+    Args:
+        teacher: (batch, n), rows of length 1.
+        student: (batch, n), rows of length 1.
+        temperature: above 0.
+        others: (rows, n), more of the teacher's, of other batches.
+        present: (rows,), 1.0 for those that count and 0.0 for the rest.
+    """
+    scores = ops.matmul(student, ops.transpose(teacher)) / temperature
+    right = ops.sum(student * teacher, axis=-1) / temperature
+    if others is not None:
+        more = ops.matmul(student, ops.transpose(others)) / temperature
+        scores = ops.concatenate([scores, more + -1e9 * (1 - present)], axis=-1)
+    return ops.logsumexp(scores, axis=-1) - right
+
+
+def flat(features: Any) -> Any:
+    """(batch, everything else)."""
+    if len(features.shape) == 2:
+        return features
+    rest = features.shape[1:]
+    if None in rest:
+        return ops.reshape(features, (ops.shape(features)[0], -1))
+    return ops.reshape(features, (-1, math.prod(rest)))
+
+
+def unit(values: Any) -> Any:
+    """Vectors of length 1 along the last axis; a zero stays a zero."""
+    size = ops.sum(ops.square(values), axis=-1, keepdims=True)
+    return values * ops.rsqrt(ops.maximum(size, _TINY))
+
+
+def _gram(features: Any) -> Any:
+    return ops.matmul(features, ops.transpose(features))
+
+
+def _distances(features: Any) -> Any:
+    """(batch, batch), with mean 1 over the pairs of different points."""
+    size = ops.sum(ops.square(features), axis=-1)
+    squares = size[:, None] + size[None, :] - 2 * _gram(features)
+    # The diagonal is rounding error; the root has no gradient at 0.
+    apart = squares > 1e-6 * (size[:, None] + size[None, :]) + _TINY
+    found = ops.where(apart, ops.sqrt(ops.where(apart, squares, 1.0)), 0.0)
+    count = ops.sum(ops.cast(apart, "float32"))
+    mean = ops.sum(found) / ops.maximum(count, 1.0)
+    return found / ops.where(mean > 0, mean, 1.0)
+
+
+def _cosines(features: Any) -> Any:
+    """(batch, batch, batch): at the first, between the second and the third."""
+    lines = unit(features[None, :, :] - features[:, None, :])
+    return ops.matmul(lines, ops.transpose(lines, (0, 2, 1)))
+
+
+def _huber(difference: Any) -> Any:
+    size = ops.abs(difference)
+    return ops.where(size < 1, 0.5 * ops.square(difference), size - 0.5)

@@ -1,0 +1,100 @@
+"""Features of one size: pooling, and projectors for another number of channels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_fitkit._core import arguments
+from keras_fitkit.distillation.distillation_loss import OutputSpec, Shape
+
+
+def aligned(teacher: Any, student: Any) -> tuple[Any, Any]:
+    """Both with the same axes between batch and channels: the larger is pooled.
+
+    A feature map beside a vector gets its mean over all positions. Sizes that do not
+    divide are resized (images) or an error (sequences).
+
+    Raises:
+        ValueError: their axes cannot be matched.
+    """
+    ranks = len(teacher.shape), len(student.shape)
+    if ranks[0] != ranks[1]:
+        if min(ranks) != 2:
+            raise ValueError(_unlike(teacher, student))
+        return tuple(pooled_to_vector(one) for one in (teacher, student))
+    pairs = zip(teacher.shape[1:-1], student.shape[1:-1], strict=True)
+    sizes = tuple(None if None in pair else min(pair) for pair in pairs)
+    return _resized(teacher, sizes), _resized(student, sizes)
+
+
+def aligned_shapes(teacher: OutputSpec, student: OutputSpec) -> tuple[Shape, Shape]:
+    """The shapes that `aligned` gives.
+
+    Raises:
+        ValueError: nothing is known of one, or they cannot be matched.
+    """
+    for one in (teacher, student):
+        if one.shape is None or len(one.shape) < 2:
+            allowed = "models whose features are tensors of known shape"
+            raise ValueError(arguments.message("teacher", allowed, str(one)))
+    found = aligned(keras.KerasTensor(teacher.shape), keras.KerasTensor(student.shape))
+    return tuple(found[0].shape), tuple(found[1].shape)
+
+
+def pooled_to_vector(features: Any) -> Any:
+    """(batch, channels): the mean over everything between."""
+    rank = len(features.shape)
+    return features if rank == 2 else ops.mean(features, axis=tuple(range(1, rank - 1)))
+
+
+def linear_projector(shape: Shape, width: int, name: str, use_bias: bool = True) -> Any:
+    """A layer from features of `shape` to `width` channels, built.
+
+    Dense for vectors and sequences, a convolution of 1 x 1 for images.
+
+    Raises:
+        ValueError: the number of channels is not known.
+    """
+    if shape[-1] is None:
+        allowed = "a model whose features have a known number of channels"
+        raise ValueError(arguments.message("student", allowed, str(shape)))
+    given = {"use_bias": use_bias, "name": name, "dtype": "float32"}
+    if len(shape) == 4:
+        layer = keras.layers.Conv2D(width, 1, data_format="channels_last", **given)
+    else:
+        layer = keras.layers.Dense(width, **given)
+    layer.build((None, *shape[1:]))
+    return layer
+
+
+def _resized(features: Any, sizes: tuple[int | None, ...]) -> Any:
+    now = tuple(features.shape[1:-1])
+    if None in sizes or now == sizes:
+        return features
+    if all(size % wanted == 0 for size, wanted in zip(now, sizes, strict=True)):
+        window = tuple(a // b for a, b in zip(now, sizes, strict=True))
+        return ops.average_pool(
+            features,
+            window if len(window) > 1 else window[0],
+            strides=window if len(window) > 1 else window[0],
+            padding="valid",
+            data_format="channels_last",
+        )
+    if len(now) != 2:
+        allowed = f"a model whose features have sizes that {sizes} divide"
+        raise ValueError(arguments.message("student", allowed, now))
+    return ops.image.resize(
+        features,
+        sizes,
+        interpolation="bilinear",
+        antialias=True,
+        data_format="channels_last",
+    )
+
+
+def _unlike(teacher: Any, student: Any) -> str:
+    allowed = f"a model whose features are matched with {tuple(teacher.shape)}"
+    return arguments.message("student", allowed, tuple(student.shape))

@@ -1,0 +1,168 @@
+"""The kinds of teacher: a network, several of them, or outputs that are stored."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_fitkit._core import arguments, finite, layers
+from keras_fitkit.distillation import logits_maths as maths
+from keras_fitkit.distillation.distillation_loss import OutputSpec
+from keras_fitkit.distillation.network import ModelOutputs, Network
+
+_KINDS = (
+    "a keras.Model, a callable, a list of these or of pairs (one, weight), or what "
+    "`kf.cache_teacher` gave"
+)
+
+
+class NetworkTeacher:
+    """One teacher or several, asked anew for every batch.
+
+    Args:
+        members: pairs of a model or callable and its weight.
+        paths: of the layers that losses want.
+        from_logits: as given to the distiller.
+        logits: whether logits are wanted.
+
+    Raises:
+        ValueError: layers of several teachers, or heads that differ.
+    """
+
+    cached, absent = False, False
+
+    def __init__(
+        self,
+        members: Sequence[tuple[Any, float]],
+        paths: Iterable[str],
+        from_logits: Any,
+        logits: bool,
+    ) -> None:
+        paths = list(paths)
+        if len(members) > 1 and paths:
+            allowed = "None with several teachers, whose layers are not averaged"
+            raise ValueError(arguments.message("teacher_layer_name", allowed, paths[0]))
+        total = sum(weight for _, weight in members)
+        self.weights = [weight / total for _, weight in members]
+        self.networks = [
+            Network("teacher", one, paths, from_logits, logits) for one, _ in members
+        ]
+        first = self.networks[0]
+        for other in self.networks[1:]:
+            if [h and h.activation != "sigmoid" for h in first.heads] != [
+                h and h.activation != "sigmoid" for h in other.heads
+            ]:
+                allowed = "a list of models with the same kind of heads"
+                raise ValueError(arguments.message("teacher", allowed, other.model))
+
+    @property
+    def number(self) -> int:
+        """How many outputs there are."""
+        return self.networks[0].number
+
+    @property
+    def variables(self) -> list[Any]:
+        """Every variable of every model."""
+        return [
+            variable
+            for network in self.networks
+            if network.is_keras
+            for variable in network.model.variables
+        ]
+
+    def output_spec(self, index: int) -> OutputSpec:
+        """What is known of an output."""
+        return self.networks[0].output_spec(index)
+
+    def layer_spec(self, path: str) -> OutputSpec:
+        """What is known of a layer."""
+        return self.networks[0].layer_spec(path)
+
+    def output_names(self) -> list[str]:
+        """The names of the outputs."""
+        return self.networks[0].output_names()
+
+    def __call__(self, inputs: Any) -> ModelOutputs:
+        """What they say of a batch, in inference mode and without a gradient."""
+        with _no_gradient():
+            found = [network(inputs, training=False) for network in self.networks]
+            one = found[0] if len(found) == 1 else self._mixed(found)
+        return ModelOutputs(
+            outputs=_stopped(one.outputs),
+            logits=_stopped(list(one.logits)),
+            features=_stopped(dict(one.features)),
+        )
+
+    def _mixed(self, found: Sequence[ModelOutputs]) -> ModelOutputs:
+        logits: list[Any] = []
+        for place, head in enumerate(self.networks[0].heads):
+            values = [one.logits[place] for one in found]
+            if head is None:
+                logits.append(None)
+                continue
+            units = values[0].shape[-1]
+            sigmoid = head.activation == "sigmoid" or units == 1
+            mix = maths.mixed_sigmoid if sigmoid else maths.mixed_softmax
+            logits.append(mix(values, self.weights))
+        return ModelOutputs(outputs=logits, logits=logits, features={})
+
+
+def _stopped(structure: Any) -> Any:
+    return keras.tree.map_structure(
+        lambda one: None if one is None else ops.stop_gradient(one), structure
+    )
+
+
+def members_of(teacher: Any) -> list[tuple[Any, float]]:
+    """The argument `teacher` as pairs of a model or callable and a weight.
+
+    Raises:
+        TypeError, ValueError: it is none of these, or not built, or has no numbers.
+    """
+    several = isinstance(teacher, (list, tuple)) and len(teacher) > 0
+    found = []
+    for one in teacher if several else [teacher]:
+        weight = 1.0
+        if several and isinstance(one, tuple) and len(one) == 2:
+            one, weight = (
+                one[0],
+                arguments.number(
+                    "teacher",
+                    one[1],
+                    low=0,
+                    include_low=False,
+                    hint="That is a weight.",
+                ),
+            )
+        found.append((_checked(one), weight))
+    return found
+
+
+def _checked(model: Any) -> Any:
+    layers.refuse_legacy_keras("teacher", model)
+    if isinstance(model, type) or not callable(model):
+        raise TypeError(arguments.message("teacher", _KINDS, model))
+    if isinstance(model, keras.Model):
+        layers.check_keras_model("teacher", model, built=True)
+        broken = finite.non_finite_weights(model)
+        if broken:
+            allowed = "a model whose weights are numbers"
+            hint = f"NaN or infinite: {', '.join(broken[:3])}."
+            raise ValueError(arguments.message("teacher", allowed, model.name, hint))
+    return model
+
+
+@contextlib.contextmanager
+def _no_gradient() -> Iterator[None]:
+    """On torch: without it every activation of the teacher would be kept."""
+    if keras.backend.backend() != "torch":
+        yield
+        return
+    import torch
+
+    with torch.no_grad():
+        yield

@@ -1,0 +1,190 @@
+"""The terms of a distiller: what a loss is given, and the mean of its values."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_fitkit._core import arguments
+from keras_fitkit.distillation.distillation_loss import DistillationLoss
+from keras_fitkit.distillation.network import ModelOutputs, Network
+
+
+@dataclasses.dataclass(frozen=True)
+class Term:
+    """One loss of a distiller.
+
+    Attributes:
+        loss: the loss.
+        name: in the logs.
+        pairs: of the numbers of the teacher's and the student's output, for a loss on
+            logits.
+    """
+
+    loss: DistillationLoss
+    name: str
+    pairs: tuple[tuple[int, int], ...]
+
+    def value(
+        self, teacher: ModelOutputs, student: ModelOutputs, y: Any, sample_weight: Any
+    ) -> Any:
+        """Its mean over the batch, with masks and sample weights."""
+        if self.loss.reads != "logits":
+            t = _feature(teacher, self.loss.teacher_layer_name)
+            s = _feature(student, self.loss.student_layer_name)
+            labels = y if self.loss.needs_labels else None
+            values = self.loss.compute_loss(t, s, labels)
+            return mean(values, s, _weight_of(sample_weight, None))
+        outputs = keras.tree.flatten(student.outputs)
+        found = 0.0
+        for i, j in self.pairs:
+            labels = _labels_of(y, j, len(outputs)) if self.loss.needs_labels else None
+            values = self.loss.compute_loss(
+                teacher.logits[i], student.logits[j], labels
+            )
+            found += mean(values, outputs[j], _weight_of(sample_weight, j))
+        return found
+
+
+class _Mean(keras.losses.Loss):
+    """Keras's own way to a mean: masks, sample weights, replicas."""
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        return y_true
+
+
+_MEAN = _Mean(name="distillation", dtype="float32")
+
+
+def mean(values: Any, like: Any, sample_weight: Any) -> Any:
+    """The mean of values, (batch, ...), over a batch.
+
+    Args:
+        values: one for each sample, or position of it; a single one stays as it is.
+        like: the tensor they are of; its mask counts where they have its positions.
+        sample_weight: of the samples or positions, or None.
+    """
+    rank = len(values.shape)
+    if rank == 0:
+        return _MEAN(ops.reshape(values, (1,)), ops.reshape(values, (1,)))
+    if sample_weight is not None:
+        sample_weight = _fitted(ops.cast(sample_weight, "float32"), rank)
+    masked = hasattr(like, "shape") and rank >= 2 and len(like.shape) == rank + 1
+    return _MEAN(values, like if masked else values, sample_weight)
+
+
+def terms_of(
+    losses: Sequence[DistillationLoss], teacher: Any, student: Network
+) -> list[Term]:
+    """A term for each loss, with its tensors found and the loss prepared.
+
+    Raises:
+        ValueError: outputs or layers that are not there or do not agree.
+    """
+    found = []
+    for loss, name in zip(losses, _names(losses), strict=True):
+        pairs: tuple[tuple[int, int], ...] = ()
+        if loss.reads == "logits":
+            pairs = _pairs(loss.output_key, teacher, student)
+            for i, j in pairs:
+                loss.prepare(teacher.output_spec(i), student.output_spec(j))
+        elif loss.teacher_layer_name is None:
+            _refuse_several(teacher, student)
+            loss.prepare(teacher.output_spec(0), student.output_spec(0))
+        else:
+            loss.prepare(
+                teacher.layer_spec(loss.teacher_layer_name),
+                student.layer_spec(str(loss.student_layer_name)),
+            )
+        loss.built = True  # else Keras runs the model once more, to build it
+        found.append(Term(loss, name, pairs))
+    return found
+
+
+def _names(losses: Sequence[DistillationLoss]) -> list[str]:
+    """A name for each in the logs, the same in every process."""
+    found: list[str] = []
+    for loss in losses:
+        first = loss.given_name
+        if first is None:
+            first = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(loss).__name__).lower()
+        name, count = f"{first}_loss", 1
+        while name in found:
+            count += 1
+            name = f"{first}_{count}_loss"
+        found.append(name)
+    return found
+
+
+def _pairs(key: Any, teacher: Any, student: Network) -> tuple[tuple[int, int], ...]:
+    if key is None:
+        if teacher.number != student.number:
+            allowed = f"a model with the {teacher.number} outputs of the teacher"
+            hint = "Or give each loss the `output` that it is for."
+            received = f"{student.number} outputs"
+            raise ValueError(arguments.message("student", allowed, received, hint))
+        return tuple((i, i) for i in range(student.number))
+    j = _place(key, student)
+    i = _place(key, teacher) if key in teacher.output_names() else j
+    if i >= teacher.number:
+        allowed = f"one of the {teacher.number} outputs of the teacher"
+        raise ValueError(arguments.message("output", allowed, key))
+    return ((i, j),)
+
+
+def _place(key: Any, network: Any) -> int:
+    names = network.output_names()
+    if isinstance(key, int) and key < network.number:
+        return key
+    if key in names:
+        return int(names.index(key))
+    hint = arguments.near(str(key), names)
+    allowed = f"an output of the student, one of {names} or its number"
+    raise ValueError(arguments.message("output", allowed, key, hint))
+
+
+def _refuse_several(teacher: Any, student: Network) -> None:
+    for one in (teacher, student):
+        if one.number != 1 or len(getattr(one, "networks", [one])) != 1:
+            allowed = "given where a model has several outputs or there are several"
+            allowed += " teachers"
+            raise ValueError(arguments.message("teacher_layer_name", allowed, None))
+    if teacher.cached and teacher.output_spec(0).activation != "linear":
+        allowed = "given where the teacher is a cache of a softmax, stored as logits"
+        raise ValueError(arguments.message("teacher_layer_name", allowed, None))
+
+
+def _feature(found: ModelOutputs, path: str | None) -> Any:
+    return found.outputs if path is None else found.features[path]
+
+
+def _labels_of(y: Any, index: int, number: int) -> Any:
+    return y if number == 1 or y is None else keras.tree.flatten(y)[index]
+
+
+def _weight_of(sample_weight: Any, index: int | None) -> Any:
+    """The weights of an output; of a feature, the mean of all outputs'."""
+    flat = [one for one in keras.tree.flatten(sample_weight) if one is not None]
+    if not flat:
+        return None
+    if len(flat) == 1:
+        return flat[0]
+    if index is not None and index < len(flat):
+        return flat[index]
+    each = [_fitted(ops.cast(one, "float32"), 1) for one in flat]
+    return ops.mean(ops.stack(each), axis=0)
+
+
+def _fitted(weight: Any, rank: int) -> Any:
+    """Weights with as many axes as the values: none is broadcast to the wrong one."""
+    have = len(weight.shape)
+    if have > rank:
+        return ops.mean(weight, axis=tuple(range(rank, have)))
+    for _ in range(rank - have):
+        weight = ops.expand_dims(weight, axis=-1)
+    return weight

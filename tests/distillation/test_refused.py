@@ -1,0 +1,101 @@
+"""What is wrong is said before the first step."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_fitkit as kf
+from keras_fitkit import distillation as kd
+from tests.distillation.models import LABEL_LOSS, data, mlp
+
+X, Y = data()
+SOFT = kd.LogitsDistillation
+
+
+def classes(count, head=None):
+    return keras.Sequential([keras.Input((4,)), keras.layers.Dense(count, head)])
+
+
+def test_other_classes():
+    with pytest.raises(
+        ValueError, match=r"`student` must be a model with the 5 classes"
+    ):
+        kf.Distiller(classes(5), classes(3), SOFT())
+
+
+def test_an_unbuilt_model():
+    unbuilt = keras.Sequential([keras.layers.Dense(3)])
+    with pytest.raises(ValueError, match=r"`teacher` must be a built model"):
+        kf.Distiller(unbuilt, classes(3), SOFT())
+    with pytest.raises(ValueError, match=r"`student` must be a built model"):
+        kf.Distiller(classes(3), unbuilt, SOFT())
+
+
+def test_the_teacher_is_the_student():
+    model = classes(3)
+    with pytest.raises(
+        ValueError, match=r"`teacher` must be another model than the st"
+    ):
+        kf.Distiller(model, model, SOFT())
+    shared = keras.Sequential([keras.Input((4,)), model.layers[0]])
+    with pytest.raises(ValueError, match=r"Shared: "):
+        kf.Distiller(model, shared, SOFT())
+
+
+def test_shared_weights_that_nobody_trains_are_fine():
+    body = keras.layers.Dense(4, name="body")
+    body.trainable = False
+    nets = [
+        keras.Sequential([keras.Input((4,)), body, keras.layers.Dense(3)])
+        for _ in range(2)
+    ]
+    made = kf.Distiller(*nets, SOFT())
+    made.compile("sgd", LABEL_LOSS, run_eagerly=True)
+    made.fit(X, Y, verbose=0)
+
+
+def test_nan_from_the_teacher():
+    broken = classes(3)
+    kernel, bias = broken.get_weights()
+    broken.set_weights([kernel * np.nan, bias])
+    with pytest.raises(ValueError, match=r"`teacher` must be a model whose weights ar"):
+        kf.Distiller(broken, classes(3), SOFT())
+    teacher = kf.Distiller(
+        lambda x: keras.ops.log(x[:, :3] * 0 - 1),
+        classes(3),
+        SOFT(),
+        from_logits={"teacher": True},
+    )
+    teacher.compile("sgd", LABEL_LOSS)
+    with pytest.raises(ValueError, match=r"`teacher` must be a model whose outputs ar"):
+        teacher.fit(X, Y, verbose=0)
+
+
+def test_the_heads_do_not_go_together():
+    with pytest.raises(
+        ValueError, match=r"`activation` must be 'softmax' or 'sigmoid'"
+    ):
+        kf.Distiller(classes(3, "softmax"), classes(3, "sigmoid"), SOFT())
+    for loss in (kd.DecoupledDistillation(), kd.DIST()):
+        with pytest.raises(
+            ValueError, match=r"`student` must be a model with a softma"
+        ):
+            kf.Distiller(classes(3, "sigmoid"), classes(3), loss)
+
+
+def test_several_teachers_have_no_layers():
+    teachers = [mlp(seed=1), mlp(seed=3)]
+    with pytest.raises(
+        ValueError, match=r"`teacher_layer_name` must be None with seve"
+    ):
+        kf.Distiller(teachers, mlp(), kd.FeatureDistillation("hidden", "hidden"))
+    with pytest.raises(ValueError, match=r"`teacher_layer_name` must be given where"):
+        kf.Distiller(teachers, mlp(), kd.FeatureDistillation())
+
+
+def test_the_teacher_is_not_set_like_an_attribute():
+    made = kf.Distiller(classes(3), classes(3), SOFT())
+    count = len(made.layers)
+    with pytest.raises(AttributeError, match=r"set_teacher"):
+        made.teacher = classes(3)
+    assert len(made.layers) == count

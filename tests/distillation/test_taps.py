@@ -1,0 +1,206 @@
+"""Features without a second forward pass; layers at any depth, models of any kind."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_fitkit as kf
+from keras_fitkit import distillation as kd
+from keras_fitkit.distillation import taps
+from tests.distillation.models import LABEL_LOSS, Count, data, mlp, weights
+
+X, Y = data()
+
+
+def make(losses, teacher=None, student=None, **compile_args):
+    made = kf.Distiller(
+        teacher or mlp(16, seed=1, hidden="wide"), student or mlp(seed=2), losses
+    )
+    made.compile("sgd", LABEL_LOSS, **{"run_eagerly": True, **compile_args})
+    return made
+
+
+def fit(made, **arguments):
+    return made.fit(X, Y, batch_size=8, verbose=0, **arguments).history
+
+
+class Block(keras.layers.Layer):
+    def __init__(self, units, **arguments):
+        super().__init__(**arguments)
+        self.inner = keras.layers.Dense(units, "relu", name="inner")
+
+    def build(self, shape):
+        self.inner.build(shape)
+
+    def call(self, x):
+        return self.inner(x)
+
+
+class Net(keras.Model):
+    def __init__(self, units, **arguments):
+        super().__init__(**arguments)
+        self.block = Block(units, name="block")
+        self.top = keras.layers.Dense(3, name="top")
+
+    def call(self, x):
+        return self.top(self.block(x))
+
+
+def nested(units, seed):
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((4,))
+    body = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(units, "relu", name="deep")], name="body"
+    )
+    return keras.Model(inputs, keras.layers.Dense(3)(body(inputs)))
+
+
+def subclassed(units, seed):
+    keras.utils.set_random_seed(seed)
+    model = Net(units)
+    model(X)
+    return model
+
+
+def test_one_forward_of_each_model_in_a_step():
+    teacher, student = mlp(16, seed=1, hidden="wide"), mlp(seed=2, norm=True)
+    losses = [
+        kd.LogitsDistillation(2.0),
+        kd.FeatureDistillation("wide", "hidden"),
+        kd.SimilarityPreserving("wide", "norm"),
+    ]
+    made = make(losses, teacher, student)
+    made.train_on_batch(X[:8], Y[:8])
+    counts = [Count(model.layers[0]) for model in (teacher, student)]
+    made.train_on_batch(X[8:], Y[8:])
+    assert [one.calls for one in counts] == [1, 1]
+
+
+def test_the_moving_statistics_are_those_of_one_update():
+    student, plain = mlp(seed=2, norm=True), mlp(seed=2, norm=True)
+    made = make(kd.FeatureDistillation("wide", "norm"), student=student)
+    made.train_on_batch(X, Y)
+    plain.compile("sgd", LABEL_LOSS, run_eagerly=True)
+    plain.train_on_batch(X, Y)
+    found, wanted = (weights(one.get_layer("norm"))[2:] for one in (student, plain))
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+def test_evaluate_leaves_the_moving_statistics_alone():
+    student = mlp(seed=2, norm=True)
+    made = make(kd.FeatureDistillation("wide", "norm"), student=student)
+    before = weights(student)
+    made.evaluate(X, Y, verbose=0)
+    made.predict(X, verbose=0)
+    np.testing.assert_array_equal(before[2], weights(student)[2])
+    np.testing.assert_array_equal(before[3], weights(student)[3])
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [
+        (nested, "body/deep"),
+        (nested, "body"),
+        (subclassed, "block"),
+        (subclassed, "block/inner"),
+    ],
+)
+def test_layers_at_any_depth_of_models_of_any_kind(kind, path):
+    teacher, student = kind(16, 1), kind(8, 2)
+    loss = kd.FeatureDistillation(path, path)
+    made = kf.Distiller(teacher, student, loss)
+    made.compile("sgd", LABEL_LOSS)
+    assert tuple(loss.projector.kernel.shape) == (8, 16)
+    before = weights(loss.projector)
+    history = fit(made)
+    assert np.isfinite(history["distillation_loss"]).all()
+    assert (weights(loss.projector)[0] != before[0]).any(), "the projector trains"
+    features = made.teacher_outputs(X).features[path]
+    assert tuple(features.shape) == (16, 16)
+    layer = taps.find_layer("layer", teacher, path)
+    assert "call" not in vars(layer), "what was put on it is gone"
+
+
+def test_a_projector_leaves_with_the_distiller(tmp_path):
+    made = make(kd.FeatureDistillation("wide", "hidden"))
+    assert len(made.trainable_variables) == 4 + 2
+    fit(made)
+    made.student.save(tmp_path / "student.keras")
+    alone = keras.models.load_model(tmp_path / "student.keras")
+    assert alone.count_params() == mlp().count_params()
+    np.testing.assert_allclose(
+        alone.predict(X, verbose=0), made.predict(X, verbose=0), rtol=1e-5
+    )
+
+
+def test_every_loss_on_features_in_one_fit():
+    losses = [
+        kd.FeatureDistillation("wide", "hidden", "cosine_similarity"),
+        kd.SimilarityPreserving("wide", "hidden"),
+        kd.RelationalDistillation("wide", "hidden"),
+        kd.ContrastiveDistillation("wide", "hidden", dim=4, queue=12),
+        kd.FeatureDistillation(),
+    ]
+    made = make(losses, run_eagerly=False)
+    history = fit(made, epochs=2)
+    assert np.isfinite([v for values in history.values() for v in values]).all()
+    assert set(history) == {
+        "loss", "student_loss", "distillation_loss", "feature_distillation_loss",
+        "similarity_preserving_loss", "relational_distillation_loss",
+        "contrastive_distillation_loss", "feature_distillation_2_loss",
+    }  # fmt: skip
+    queue = next(v for v in made.variables if v.name == "present")
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(queue), np.ones(12))
+
+
+def test_attention_of_convolutions():
+    def net(filters, seed):
+        keras.utils.set_random_seed(seed)
+        return keras.Sequential(
+            [
+                keras.Input((8, 8, 1)),
+                keras.layers.Conv2D(filters, 3, padding="same", name="maps"),
+                keras.layers.GlobalAveragePooling2D(),
+                keras.layers.Dense(3),
+            ]
+        )
+
+    made = make(
+        [kd.AttentionTransfer("maps", "maps"), kd.FeatureDistillation("maps", "maps")],
+        net(6, 1),
+        net(4, 2),
+    )
+    x = np.random.default_rng(0).normal(size=(8, 8, 8, 1)).astype("float32")
+    history = made.fit(x, Y[:8], verbose=0).history
+    assert np.isfinite(history["distillation_loss"]).all()
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [("hiden", "Did you mean 'hidden'"), ("deep", "Did you mean 'body/deep'")],
+)
+def test_a_layer_that_is_not_there_is_named(path, hint):
+    student = nested(8, 2) if path == "deep" else mlp(seed=2)
+    with pytest.raises(ValueError, match=rf"`student_layer_name` must be .*{hint}"):
+        make(kd.FeatureDistillation("wide", path), student=student)
+
+
+def test_a_layer_that_is_called_twice_is_refused():
+    shared = keras.layers.Dense(4, name="shared")
+    inputs = keras.Input((4,))
+    student = keras.Model(inputs, keras.layers.Dense(3)(shared(shared(inputs))))
+    with pytest.raises(ValueError, match=r"`layer` must be a layer that the model cal"):
+        make(kd.FeatureDistillation("wide", "shared"), student=student)
+
+
+def test_several_notes_of_one_layer_at_a_time():
+    model = mlp(name="net")
+    layer = model.layers[0]
+    with taps.noted([(layer, taps.CALL)]) as outer:
+        with taps.noted([(layer, taps.CALL)]) as inner:
+            model(X)
+        assert "call" in vars(layer)
+        model(X)
+    assert "call" not in vars(layer)
+    assert tuple(inner.result(layer).shape) == (16, 8)
+    assert tuple(outer.result(layer).shape) == (16, 8)
