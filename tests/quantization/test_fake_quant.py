@@ -10,6 +10,11 @@ from hypothesis.extra import numpy as hnp
 from keras_fitkit.quantization import FakeQuantize, fake_quant
 from tests.quantization.models import array
 
+
+def tensor(value):
+    return keras.ops.convert_to_tensor(value, "float32")
+
+
 weights = hnp.arrays(
     np.float32, (3, 4), elements=st.floats(-4, 4, width=32, allow_subnormal=False)
 )
@@ -24,9 +29,9 @@ def on_grid(weight, axes, bits):
 
 @given(weights, st.sampled_from([2, 3, 4, 8]), st.sampled_from([(0,), None]))
 def test_weights_are_on_the_grid_and_stay_there(weight, bits, axes):
-    found = array(fake_quant.fake_quant_weights(weight, axes, bits))
+    found = array(fake_quant.fake_quant_weights(tensor(weight), axes, bits))
     np.testing.assert_allclose(found, on_grid(weight, axes, bits), atol=1e-5)
-    again = array(fake_quant.fake_quant_weights(found, axes, bits))
+    again = array(fake_quant.fake_quant_weights(tensor(found), axes, bits))
     np.testing.assert_allclose(again, found, rtol=1e-6, atol=1e-9)
     assert not found[weight == 0].any()  # pruned weights stay pruned
     levels = np.abs(weight).max(axis=axes, keepdims=True) / (2 ** (bits - 1) - 1)
@@ -75,7 +80,7 @@ def test_a_learned_step_has_the_gradient_of_lsq():
     np.testing.assert_allclose(of_weight, [0, 1, 1, 1, 0])
     # -3, -1 + 1.2, 0 - 0.3, 1 - 1, 3.
     assert of_step == pytest.approx(-3 + 0.2 - 0.3 + 0 + 3, abs=1e-5)
-    found = array(fake_quant.learned_weights(weight, step, 3))
+    found = array(fake_quant.learned_weights(tensor(weight), step, 3))
     np.testing.assert_allclose(found, [-1.5, -0.5, 0.0, 0.5, 1.5])
 
 
@@ -94,7 +99,7 @@ def test_activations_are_those_of_the_oracle_but_for_ties(bits, low, high):
     expected = affine(x.astype("float64"), low, high, bits)
     step = (high - low) / (2**bits - 1)
     for function in (fake_quant.fake_quant, fake_quant.learned_range):
-        found = array(function(x, np.float32(low), np.float32(high), bits))
+        found = array(function(tensor(x), tensor(low), tensor(high), bits))
         off = np.abs(found - expected)
         assert off.max() <= step * 1.01
         assert (off > 1e-4 * step).mean() < 0.002  # values half-way between two levels
