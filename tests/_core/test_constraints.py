@@ -67,7 +67,7 @@ def make_variable(constraint=None):
     return variable
 
 
-def make_model(constraint=None, optimizer="adam", **compile_arguments):
+def make_model(constraint=None, optimizer="sgd", **compile_arguments):
     keras.utils.set_random_seed(0)
     model = keras.Sequential(
         [

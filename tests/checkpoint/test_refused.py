@@ -35,12 +35,12 @@ def wetter():
     ("changed", "text"),
     [
         (
-            {"model": lambda: build("sgd")},
-            r"optimizer's class was 'Adam', is 'SGD'; optimizer had",
+            {"model": lambda: build("adam")},
+            r"optimizer's class was 'SGD', is 'Adam'; optimizer had",
         ),
         (
-            {"model": lambda: build(keras.optimizers.Adam(beta_1=0.8))},
-            r"optimizer's beta_1 was 0.9, is 0.8",
+            {"model": lambda: build(keras.optimizers.SGD(0.05, momentum=0.8))},
+            r"optimizer's momentum was 0.9, is 0.8",
         ),
         ({"model": wider}, r"layer 0 \(Dense\)'s units was 12, is 2"),
         (

@@ -29,7 +29,7 @@ def build(policy=None, **compile_args):
             keras.layers.Dense(1, name="output"),
         ]
     )
-    model.compile("adam", "mse", metrics=["mae"], **compile_args)
+    model.compile("sgd", "mse", metrics=["mae"], **compile_args)
     return model
 
 

@@ -49,7 +49,7 @@ def warned(match: str) -> Iterator[None]:
     assert re.search(match, texts[0]), texts
 
 
-def small_model(optimizer: Any = "adam", width: int = 4, **compile_args: Any) -> Any:
+def small_model(optimizer: Any = "sgd", width: int = 4, **compile_args: Any) -> Any:
     if not compile_args:  # tracing takes longer than these few steps
         compile_args["run_eagerly"] = keras.backend.backend() == "tensorflow"
     model = keras.Sequential(

@@ -20,7 +20,7 @@ XV = RNG.normal(size=(40, 6)).astype("float32")
 YV = (XV[:, :1] * XV[:, 1:2] > 0).astype("float32")
 
 
-def build(l2=0.0, optimizer="adam", noise=True, metrics=("accuracy",), **compile_args):
+def build(l2=0.0, optimizer="sgd", noise=True, metrics=("accuracy",), **compile_args):
     keras.utils.set_random_seed(11)
     layers = [keras.Input((6,))]
     layers += [keras.layers.GaussianNoise(0.2)] if noise else []

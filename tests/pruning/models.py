@@ -12,7 +12,7 @@ Y = RNG.integers(0, 3, 96)
 FLAT = RNG.normal(size=(96, 8)).astype("float32")
 
 
-def conv_net(optimizer="adam", policy=None, **compile_args):
+def conv_net(optimizer="sgd", policy=None, **compile_args):
     keras.utils.set_random_seed(2)
     model = keras.Sequential(
         [
@@ -34,7 +34,7 @@ def conv_net(optimizer="adam", policy=None, **compile_args):
     return model
 
 
-def mlp(optimizer="adam", **compile_args):
+def mlp(optimizer="sgd", **compile_args):
     keras.utils.set_random_seed(2)
     model = keras.Sequential(
         [

@@ -15,7 +15,7 @@ from keras_fitkit.quantization import (
 )
 from tests.quantization.models import FLAT, X, array, cnn, mlp, trained
 
-pytestmark = pytest.mark.tensorflow_only
+pytestmark = [pytest.mark.tensorflow_only, pytest.mark.eager]
 layers = keras.layers
 
 
