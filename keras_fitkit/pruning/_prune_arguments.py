@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from keras_fitkit._core import arguments, layers
+from keras_fitkit._core import arguments, layers, targets
 from keras_fitkit.pruning import (
     allocation,
     attachment,
@@ -13,7 +13,6 @@ from keras_fitkit.pruning import (
     gradients,
     patterns,
     regrowth,
-    targets,
 )
 from keras_fitkit.pruning import scores as scores_
 from keras_fitkit.pruning.mask_rule import MaskRule

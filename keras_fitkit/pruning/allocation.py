@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from keras_fitkit._core import arguments
+from keras_fitkit._core.targets import Target
 from keras_fitkit.pruning.masks import (
     CHUNK,
     Array,
@@ -26,7 +27,6 @@ from keras_fitkit.pruning.masks import (
     split_count,
 )
 from keras_fitkit.pruning.patterns import Pattern, Unstructured, choose
-from keras_fitkit.pruning.targets import Target
 
 NAMES = ("uniform", "global", "erk", "lamp")
 

@@ -8,16 +8,15 @@ pruned weight is zero after every batch.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_fitkit._core import _private, constraints
+from keras_fitkit._core import _private, constraints, step_variables
+from keras_fitkit._core.targets import Target, to_array
 from keras_fitkit.pruning.masks import Array, Mask
-from keras_fitkit.pruning.targets import Target, to_array
 
 _NUMPY_FLOATS = ("float32", "float64")
 
@@ -47,16 +46,15 @@ class Attachment:
 
     def __init__(self, target: Target, model: Any, owner: Any) -> None:
         self.target = target
-        self.optimizer = base_optimizer(model.optimizer)
-        strategy = getattr(model, "distribute_strategy", None)  # TensorFlow only
-        with strategy.scope() if strategy else contextlib.nullcontext():
-            mask = self.optimizer.add_variable(
-                shape=target.shape,
-                initializer="ones",
-                dtype="bool",
-                layout=_private.layout(target.variable),
-                name=f"{target.path.replace('/', '_')}_mask",
-            )
+        self.optimizer = step_variables.base_optimizer(model.optimizer)
+        mask = step_variables.add(
+            model,
+            target.variable,
+            f"{target.path.replace('/', '_')}_mask",
+            shape=target.shape,
+            initializer="ones",
+            dtype="bool",
+        )
         average = _private.average_of(self.optimizer, target.variable)
         self.link = MaskLink(mask, average, owner)
         constraints.push(target.variable, self.link)
@@ -124,11 +122,6 @@ class Attachment:
         _private.untrack(self.optimizer, self.link.mask)
 
 
-def base_optimizer(optimizer: Any) -> Any:
-    """The optimizer that updates: what a LossScaleOptimizer wraps."""
-    return getattr(optimizer, "inner_optimizer", optimizer)
-
-
 def links_of(variable: Any) -> list[MaskLink]:
     """The mask links on a variable, those of fits that raised included."""
     return [link for link in constraints.links(variable) if isinstance(link, MaskLink)]
@@ -145,7 +138,7 @@ def release_stale(model: Any, alive: Sequence[Any]) -> None:
         for link in links_of(variable):
             if not any(link.owner is one for one in alive):
                 constraints.remove(variable, link)
-                _private.untrack(base_optimizer(model.optimizer), link.mask)
+                step_variables.remove(model, link.mask)
 
 
 def _masked(mask: Any, value: Any) -> Any:

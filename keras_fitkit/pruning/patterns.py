@@ -15,8 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from keras_fitkit._core import arguments
+from keras_fitkit._core.targets import Target
 from keras_fitkit.pruning.masks import Array, Mask, keep_largest
-from keras_fitkit.pruning.targets import Target
 
 _SORTED = 1 << 14  # weights sorted at once
 

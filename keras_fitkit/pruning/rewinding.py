@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_fitkit._core import arguments
-from keras_fitkit.pruning.attachment import base_optimizer
+from keras_fitkit._core.step_variables import base_optimizer
 from keras_fitkit.pruning.schedules import IterativeSparsity
 
 

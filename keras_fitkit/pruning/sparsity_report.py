@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_fitkit._core import _private, layers
-from keras_fitkit.pruning.targets import is_kernel
+from keras_fitkit._core.targets import is_kernel
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,10 +7,10 @@ from typing import Any
 
 from keras_fitkit._core import arguments
 from keras_fitkit._core.schedules import SparsitySchedule
+from keras_fitkit._core.targets import Target
 from keras_fitkit.pruning import allocation, given_schedules, tfmot_masks
 from keras_fitkit.pruning.mask_rule import MaskRule, Moment
 from keras_fitkit.pruning.schedules import OneShotSparsity
-from keras_fitkit.pruning.targets import Target
 
 
 class Timeline:

@@ -1,6 +1,12 @@
 """Quantization: fake quantizers for training, and LiteRT files that are checked."""
 
+from keras_fitkit.quantization.assign_bits import assign_bits as assign_bits
+from keras_fitkit.quantization.bit_reports import BitAssignment as BitAssignment
+from keras_fitkit.quantization.bit_reports import BitSensitivity as BitSensitivity
+from keras_fitkit.quantization.bit_reports import LayerSensitivity as LayerSensitivity
+from keras_fitkit.quantization.bit_sensitivity import bit_sensitivity as bit_sensitivity
 from keras_fitkit.quantization.checker import FellBackToFloat as FellBackToFloat
+from keras_fitkit.quantization.cluster_weights import ClusterWeights as ClusterWeights
 from keras_fitkit.quantization.config import PRESETS as PRESETS
 from keras_fitkit.quantization.config import QuantizeConfig as QuantizeConfig
 from keras_fitkit.quantization.export_litert import export_litert as export_litert

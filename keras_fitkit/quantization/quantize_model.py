@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -12,6 +12,7 @@ from keras_fitkit._core import arguments, graph, layers, selection
 from keras_fitkit._core._private import GraphNode
 from keras_fitkit._core.selection import Choice, Selection
 from keras_fitkit.quantization import plan, rules
+from keras_fitkit.quantization.bit_reports import BitAssignment
 from keras_fitkit.quantization.config import QuantizeConfig, resolve
 from keras_fitkit.quantization.fake_quantize import FakeQuantize
 from keras_fitkit.quantization.wrapper import QuantizeWrapper
@@ -46,7 +47,8 @@ def quantize_model(
     Args:
         model: a built functional or Sequential model, with nested models of that kind.
             It is not changed.
-        config: a `QuantizeConfig` or the name of a preset. Defaults to "int8".
+        config: a `QuantizeConfig`, the name of a preset, or what `kf.assign_bits` gave.
+            Defaults to "int8".
         overrides: configs of some layers: a dict from patterns (as in a shell) of layer
             names or paths to a config, the name of a preset, or None for float; the
             first that matches counts. Defaults to none.
@@ -83,6 +85,9 @@ def quantize_model(
     if any(isinstance(one, (QuantizeWrapper, FakeQuantize)) for one in model.layers):
         hint = "It is quantized already: begin with `kf.strip_quantization(model)`."
         raise ValueError(arguments.message("model", "a plain model", model.name, hint))
+    if isinstance(config, BitAssignment):
+        overrides = {**(overrides or {}), **config.overrides}
+        config = config.config
     choices = _Choices(model, resolve(config), overrides or {}, exclude)
     quantizer = _Quantizer(choices)
     made = quantizer.rebuild(model)
@@ -114,7 +119,7 @@ class _Choices:
             for pattern, one in overrides.items()
         ]
         self.excluded = Choice("exclude", exclude)
-        self.paths = dict(_paths(model))
+        self.paths = dict(layer_paths(model))
         for path, layer in self.paths.items():
             self.of(path, layer)  # marks what has matched
         for choice in (*(one for one, _ in self.overrides), self.excluded):
@@ -128,12 +133,13 @@ class _Choices:
         return matching[0] if matching else self.config
 
 
-def _paths(model: Any, prefix: str = "") -> Any:
+def layer_paths(model: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Pairs of path and layer, nested models and what is in them too."""
     for layer in model.layers:
         path = f"{prefix}{layer.name}"
         yield path, layer
         if isinstance(layer, keras.Model):
-            yield from _paths(layer, f"{path}/")
+            yield from layer_paths(layer, f"{path}/")
 
 
 class _Quantizer:

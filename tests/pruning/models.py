@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 
+from keras_fitkit._core.targets import find
 from keras_fitkit.pruning.attachment import links_of
-from keras_fitkit.pruning.targets import find
 
 RNG = np.random.default_rng(11)
 X = RNG.normal(size=(96, 8, 8, 2)).astype("float32")

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from keras import layers
 
-from keras_fitkit.pruning import allocation, patterns, targets
+from keras_fitkit._core import targets
+from keras_fitkit.pruning import allocation, patterns
 
 MODEL = keras.Sequential(
     [

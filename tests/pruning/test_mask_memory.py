@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras_fitkit.pruning import _prune_arguments, targets
+from keras_fitkit._core import targets
+from keras_fitkit.pruning import _prune_arguments
 from keras_fitkit.pruning.mask_rule import Moment
 
 # Two kernels of one size: what holds all scores at once shows as three kernels.

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from keras import layers
 
-from keras_fitkit.pruning import patterns, targets
+from keras_fitkit._core import targets
+from keras_fitkit.pruning import patterns
 
 RNG = np.random.default_rng(5)
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import keras_fitkit as kf
-from keras_fitkit.pruning import gradients, targets
+from keras_fitkit._core import targets
+from keras_fitkit.pruning import gradients
 from keras_fitkit.pruning.attachment import links_of
 from tests.pruning.models import FLAT, Y, array, fit, mlp
 

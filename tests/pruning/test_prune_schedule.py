@@ -144,7 +144,7 @@ def test_every_pattern_in_a_fit(pattern, sparsity):
 
 
 def find_first(model):
-    from keras_fitkit.pruning.targets import find
+    from keras_fitkit._core.targets import find
 
     return find(model, layers="first")
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras_fitkit.pruning import targets
+from keras_fitkit._core import targets
 
 
 def paths(model, **choice):
@@ -158,7 +158,7 @@ def test_a_weight_used_twice_is_pruned_once():
         ({"layers": "frist"}, "`layers` must be patterns.*Did you mean 'first'"),
         ({"layers": "zzz"}, "Weights there are: first/kernel"),
         ({"exclude": "lst"}, "`exclude` must be patterns.*Did you mean 'last'"),
-        ({"exclude": "*"}, "`model` must have something to prune.*first/kernel"),
+        ({"exclude": "*"}, "`model` must have something to be pruned.*first/kernel"),
         ({"layers": layers.Dense(2, name="other")}, "layers of the model.*other"),
     ],
 )
@@ -170,7 +170,7 @@ def test_a_choice_that_cannot_be_is_named(choice, text):
 def test_a_model_without_kernels_says_what_it_has():
     model = build(layers.Embedding(5, 2, name="e"), layers.Flatten(), shape=(3,))
     with pytest.raises(
-        ValueError, match=r"something to prune.*e/embeddings: Embedding"
+        ValueError, match=r"something to be pruned.*e/embeddings: Embedding"
     ):
         targets.find(model)
 
@@ -179,7 +179,7 @@ def test_a_model_without_kernels_says_what_it_has():
 def test_an_int8_kernel_is_refused():
     model = dense_pair()
     model.get_layer("first").quantize("int8")
-    with pytest.raises(ValueError, match=r"kernel of floats.*dtype int8.*prune first"):
+    with pytest.raises(ValueError, match=r"kernel of floats.*dtype int8.*comes first"):
         targets.find(model)
 
 

@@ -1,21 +1,23 @@
-"""Which variables of a model are pruned, and what their axes mean."""
+"""Which variables of a model are pruned or clustered, and what their axes mean."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_fitkit._core import arrays, kernels
 from keras_fitkit._core.selection import Choice, Selection
-from keras_fitkit.pruning.masks import Array
+
+_Array: TypeAlias = npt.NDArray[Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """A variable that can be pruned.
+    """A variable that can be pruned or clustered.
 
     Attributes:
         path: path of its layer below the model and its own name, joined by "/".
@@ -63,7 +65,7 @@ class Target:
 
 @dataclasses.dataclass(frozen=True)
 class Skipped:
-    """A weight of two or more axes that is not pruned, and why."""
+    """A weight of two or more axes that is left out, and why."""
 
     path: str
     reason: str
@@ -101,9 +103,9 @@ def find_zeros(
     ]
 
 
-def to_array(variable: Any) -> Array:
+def to_array(variable: Any) -> _Array:
     """The values as float32 or float64, to be read at once and not written to."""
-    value: Array = arrays.read_only(variable)
+    value: _Array = arrays.read_only(variable)
     if value.dtype in (np.float32, np.float64):
         return value
     return value.astype(np.float32)
@@ -114,7 +116,11 @@ def _is_float(variable: Any) -> bool:
 
 
 def find(
-    model: Any, layers: Selection = None, exclude: Selection = None
+    model: Any,
+    layers: Selection = None,
+    exclude: Selection = None,
+    *,
+    done: str = "pruned",
 ) -> tuple[list[Target], list[Skipped]]:
     """The weights to prune, in the order of the model, and those left out.
 
@@ -123,6 +129,7 @@ def find(
         layers: what to prune: patterns (`fnmatch`) of layer or weight paths, or layers;
             None: all kernels that are pruned by default and can train.
         exclude: what not to prune, given in the same way.
+        done: "pruned" or "clustered", for the messages.
 
     Raises:
         ValueError: a pattern or a layer that matches nothing; a kernel of integers;
@@ -144,7 +151,7 @@ def find(
         reason = "excluded"
         if not excluded:
             named = layers is not None
-            reason = _reason(layer, variable, chosen=bool(chosen), named=named)
+            reason = _reason(layer, variable, bool(chosen), named, done)
         if reason:
             skipped.append(Skipped(path, reason))
         else:
@@ -154,7 +161,7 @@ def find(
     if not targets:
         listed = "; ".join(f"{one.path}: {one.reason}" for one in skipped) or "none"
         raise ValueError(
-            "`model` must have something to prune: kernels of Dense, convolution, "
+            f"`model` must have something to be {done}: kernels of Dense, convolution, "
             "recurrent or attention layers, or weights named in `layers`. Weights that "
             f"are left out: {listed}."
         )
@@ -176,24 +183,24 @@ def _by_variable(
     return list(found.values())
 
 
-def _reason(layer: Any, variable: Any, *, chosen: bool, named: bool) -> str:
-    """Why a weight is not pruned, or an empty text."""
+def _reason(layer: Any, variable: Any, chosen: bool, named: bool, done: str) -> str:
+    """Why a weight is left out, or an empty text."""
     if named and not chosen:
         return "not in `layers`"
     if not _may_be_pruned(layer, variable):
-        return "biases and norms are never pruned"
+        return f"biases and norms are never {done}"
     if not named and not is_kernel(layer, variable):
-        return f"{type(layer).__name__} is pruned only when named in `layers`"
+        return f"{type(layer).__name__} is {done} only when named in `layers`"
     if not _is_float(variable):
         if named or is_kernel(layer, variable):
             raise ValueError(
-                f"`{variable.path}` must be a kernel of floats to be pruned. Received: "
-                f"dtype {variable.dtype}. A quantized kernel cannot be trained: prune "
-                "first, then quantize."
+                f"`{variable.path}` must be a kernel of floats to be {done}. Received: "
+                f"dtype {variable.dtype}. A quantized kernel cannot be trained: that "
+                "comes first, then the quantization."
             )
         return f"dtype {variable.dtype}"
     if not named and not variable.trainable:
-        return "not trainable; name it in `layers` to prune it all the same"
+        return f"not trainable; it is {done} only when named in `layers`"
     return ""
 
 

@@ -1,0 +1,413 @@
+"""ClusterWeights: many weights, few values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_fitkit._core import (
+    _private,
+    arguments,
+    arrays,
+    constraints,
+    layers,
+    selection,
+    step_variables,
+    targets,
+)
+from keras_fitkit._core.callback import FitCallback
+from keras_fitkit._core.console import say
+from keras_fitkit._core.targets import Target
+from keras_fitkit.quantization import codebooks
+
+MOST = 2**16
+SEED = 0  # of the draws of "kmeans++"
+
+
+class ClusterWeights(FitCallback):
+    """Makes weights share a few values, and trains those values, while `fit` runs.
+
+    When the fit begins, the weights of each kernel are grouped by k-means; each weight
+    becomes the centroid of its group and stays in it. From then on the groups are
+    trained: after every update, within the compiled step, the members of a group get
+    the mean of what the update made of them. So a kernel has at most `num_clusters`
+    values after every batch, and a file that stores an index for each weight, or is
+    compressed, is small. Begin with a trained model, and a low learning rate.
+
+    What is trained, saved and exported is the plain Keras model. It works beside
+    `kf.PruneSchedule`, whose zeros count as one of the values, and on a model of
+    `kf.quantize_model`: an int8 file then has at most as many codes in each channel (in
+    each tensor with `per_channel=False` in its config).
+
+    Args:
+        num_clusters: values of a kernel, 2 to 65536; 16 need an index of 4 bits.
+        init: where k-means begins: "kmeans++"; "linear", evenly over the range of the
+            weights; "density", evenly over their distribution. Defaults to "kmeans++".
+        layers: what to cluster: patterns (as in a shell) of layer or weight paths, or
+            layers. None: kernels of Dense, EinsumDense, convolutions, recurrent and
+            attention layers, at any depth, where they can train. Defaults to None.
+        exclude: what to leave out, given in the same way. Defaults to None.
+        per_channel: whether each output channel has `num_clusters` values of its own.
+            Defaults to False.
+        preserve_zeros: whether weights that are zero stay zero. Defaults to True.
+        verbose: 0 silent; 1 says what is clustered, and how far weights have moved.
+            Defaults to 0.
+
+    Raises:
+        TypeError, ValueError: an argument outside its range, by name. When the fit
+            begins: a model that is not built, a pattern that matches nothing, nothing
+            to cluster, two ClusterWeights on one weight, NaN in a weight.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> from keras_fitkit import quantization as kf
+        >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(10)])
+        >>> model.compile("adam", "mse")
+        >>> x = np.random.default_rng(0).normal(size=(64, 8))
+        >>> history = model.fit(
+        ...     x, x @ np.ones((8, 10)), verbose=0, callbacks=[kf.ClusterWeights(4)]
+        ... )
+        >>> len(np.unique(model.layers[0].get_weights()[0]))
+        4
+
+    References:
+        Han et al., "Deep Compression", 2016, arXiv:1510.00149, section 3. There the
+        gradients of the members are added up; here their updates are averaged, so that
+        a learning rate means the same for a group of any size.
+    """
+
+    _state_attributes: ClassVar[tuple[str, ...]] = ("groups_", "free_")
+
+    def __init__(
+        self,
+        num_clusters: int,
+        *,
+        init: str = "kmeans++",
+        layers: Any = None,
+        exclude: Any = None,
+        per_channel: bool = False,
+        preserve_zeros: bool = True,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__()
+        self.num_clusters = arguments.integer(
+            "num_clusters", num_clusters, low=2, high=MOST
+        )
+        self.init = arguments.choice("init", init, codebooks.INITS)
+        self.layers = selection.check("layers", layers)
+        self.exclude = selection.check("exclude", exclude)
+        self.per_channel = arguments.flag("per_channel", per_channel)
+        self.preserve_zeros = arguments.flag("preserve_zeros", preserve_zeros)
+        self.verbose = arguments.integer("verbose", verbose, low=0, high=1)
+        self._holds = False
+        self._attached: list[_Attachment] = []
+        self._reset()
+
+    @classmethod
+    def hold(
+        cls, *, layers: Any = None, exclude: Any = None, verbose: int = 0
+    ) -> ClusterWeights:
+        """A callback that keeps today's groups, for training a clustered model on.
+
+        Args:
+            layers: as for `ClusterWeights`. Weights with more values than half their
+                number are left alone.
+            exclude: as for `ClusterWeights`.
+            verbose: as for `ClusterWeights`.
+
+        Returns:
+            A `ClusterWeights` whose groups are the values that are there.
+        """
+        held = cls(MOST, layers=layers, exclude=exclude, verbose=verbose)
+        held._holds = True
+        return held
+
+    def _reset(self) -> None:
+        self._groups: dict[str, Any] = {}
+        self._free: dict[str, Any] = {}
+
+    @property
+    def groups_(self) -> dict[str, Any]:
+        """The group of each weight by path of the kernel; group 0 is that of zeros."""
+        return self._groups
+
+    @groups_.setter
+    def groups_(self, groups: Mapping[str, Any]) -> None:
+        # In the order of the model: a copy of it has other names for its layers.
+        self._groups = {path: np.asarray(one, "int32") for path, one in groups.items()}
+        for each, found in zip(self._attached, self._groups.values(), strict=False):
+            each.set_groups(found)
+
+    @property
+    def free_(self) -> dict[str, Any]:
+        """Whether each group is trained, by path: those of zeros are not."""
+        return self._free
+
+    @free_.setter
+    def free_(self, free: Mapping[str, Any]) -> None:
+        self._free = {path: np.asarray(one, bool) for path, one in free.items()}
+        for each, found in zip(self._attached, self._free.values(), strict=False):
+            each.set_free(found)
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Finds the weights and puts the groups into the train step."""
+        super().on_train_begin(logs)
+        model = self.model
+        layers.check_keras_model("model", model, built=True)
+        self._release()
+        self._reset()
+        found, _ = targets.find(model, self.layers, self.exclude, done="clustered")
+        if self._holds:
+            found = _clustered(found)
+        alive = [one for one in _private.running_callbacks() if one is not self]
+        _release_stale(model, alive)
+        _check_alone(found)
+        if not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        self._attached = [
+            _Attachment(target, model, self, self._places(target)) for target in found
+        ]
+        model.make_train_function(force=True)
+
+    def _places(self, target: Target) -> int:
+        """How many groups a kernel can have, that of zeros included."""
+        if self._holds:
+            return min(MOST, target.size) + 1
+        channels = _channels(target) if self.per_channel else 1
+        return channels * (min(self.num_clusters, target.size) + 1)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Makes the groups, before the first step."""
+        super().on_epoch_begin(epoch, logs)
+        if self._groups:
+            return
+        _ = self.model  # on JAX this brings the weights back
+        rng = np.random.default_rng(SEED)
+        groups, free, moved = {}, {}, []
+        for each in self._attached:
+            path = each.target.path
+            groups[path], free[path] = self._grouped(each, rng)
+        self.groups_, self.free_ = groups, free
+        for each in self._attached:
+            moved.append(each.apply())
+        if self.verbose:
+            for each, distance in zip(self._attached, moved, strict=True):
+                count = len(np.unique(groups[each.target.path]))
+                say(
+                    f"ClusterWeights: {each.target.path}: {each.target.size:,} weights "
+                    f"share {count} values, {distance:.2%} of their length away."
+                )
+
+    def _grouped(self, each: _Attachment, rng: np.random.Generator) -> Any:
+        """The group of each weight, and which groups are trained."""
+        weight = each.weight()
+        zeros = (weight == 0) & self.preserve_zeros
+        # Zeros that a mask makes later are a value too.
+        masked = self.preserve_zeros and each.is_masked
+        if self._holds:
+            _, groups = np.unique(weight, return_inverse=True)
+            groups = groups.reshape(weight.shape) + 1
+            groups[zeros] = 0
+            return groups, np.arange(each.places) > 0
+        channels = _channels(each.target) if self.per_channel else 1
+        width = each.places // channels
+        rows = _rows(each.target, weight, channels)
+        kept = _rows(each.target, zeros, channels)
+        found = np.zeros(rows.shape, "int32")
+        for channel, (row, zero) in enumerate(zip(rows, kept, strict=True)):
+            found[channel] = channel * width
+            rest = row[~zero]
+            if rest.size:
+                count = self.num_clusters - int(zero.any() or masked)
+                centres = codebooks.fit(rest, max(1, count), self.init, rng)
+                found[channel, ~zero] += 1 + codebooks.nearest(rest, centres)
+        return (
+            _from_rows(each.target, found, channels),
+            np.arange(each.places) % width > 0,
+        )
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Takes the groups out of the train step; the values stay."""
+        super().on_train_end(logs)
+        model = self.model  # on JAX this brings the weights back
+        if self._attached:
+            self._release()
+            model.make_train_function(force=True)
+
+    def release(self) -> None:
+        """Takes the groups off after a fit that was interrupted; the values stay.
+
+        A fit that ends does this itself, and the next fit with a `ClusterWeights` does
+        it for the one before. Call it before the model is saved or trained without.
+        """
+        if self._attached:
+            model = self.model
+            self._release()
+            model.make_train_function(force=True)
+
+    def _release(self) -> None:
+        for each in self._attached:
+            each.release()
+        self._attached = []
+
+
+class _ClusterLink:
+    """Gives every member of a group the mean of the group."""
+
+    stage = constraints.Stage.CLUSTER
+
+    def __init__(self, variable: Any, groups: Any, free: Any, owner: Any) -> None:
+        self.variable, self.groups, self.free = variable, groups, free
+        self.owner = owner
+
+    def __call__(self, value: Any, /) -> Any:
+        """The weight with as many values as groups."""
+        groups = ops.reshape(ops.convert_to_tensor(self.groups), (-1,))
+        free = ops.cast(ops.convert_to_tensor(self.free), "float32")
+        flat = ops.reshape(ops.cast(value, "float32"), (-1,))
+        counted = ops.ones_like(value)
+        for link in constraints.links(self.variable):
+            if link.stage is constraints.Stage.MASK:
+                counted = link(counted)  # a weight that is pruned has no say
+        counted = ops.reshape(ops.cast(counted, "float32"), (-1,))
+        count = self.free.shape[0]
+        sums = ops.segment_sum(flat * counted, groups, num_segments=count)
+        sizes = ops.segment_sum(counted, groups, num_segments=count)
+        means = free * sums / ops.maximum(sizes, 1.0)
+        found = ops.reshape(ops.take(means, groups), value.shape)
+        return ops.cast(found, value.dtype)
+
+
+class _Attachment:
+    """The groups of one kernel while a fit runs."""
+
+    def __init__(self, target: Target, model: Any, owner: Any, places: int) -> None:
+        self.target, self.model, self.places = target, model, places
+        name = target.path.replace("/", "_")
+
+        def variable(suffix: str, shape: Any, dtype: str) -> Any:
+            return step_variables.add(
+                model,
+                target.variable,
+                f"{name}_{suffix}",
+                shape=shape,
+                initializer="zeros",
+                dtype=dtype,
+            )
+
+        groups = variable("groups", target.shape, "int32")
+        free = variable("free", (places,), "bool")
+        self.link = _ClusterLink(target.variable, groups, free, owner)
+        constraints.push(target.variable, self.link)
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether a pruning mask is on it."""
+        stages = [link.stage for link in constraints.links(self.target.variable)]
+        return constraints.Stage.MASK in stages
+
+    def weight(self) -> Any:
+        """The weight as an array.
+
+        Raises:
+            ValueError: NaN in it.
+        """
+        value = targets.to_array(self.target.variable)
+        if not np.isfinite(value).all():
+            raise ValueError(
+                f"`{self.target.path}` must be finite to be clustered. Received: "
+                f"{int((~np.isfinite(value)).sum())} of {value.size} weights are NaN or"
+                " infinite. The model has diverged: lower the learning rate."
+            )
+        return value
+
+    def set_groups(self, groups: Any) -> None:
+        """Takes the group of each weight."""
+        self.link.groups.assign(groups)
+
+    def set_free(self, free: Any) -> None:
+        """Takes which groups are trained."""
+        self.link.free.assign(free)
+
+    def apply(self) -> float:
+        """Gives each weight the value of its group; how far they went, as a share."""
+        variable = self.target.variable
+        before = np.array(self.weight(), copy=True)
+        variable.assign(self.link(ops.convert_to_tensor(variable)))
+        after = arrays.to_numpy(variable).astype(before.dtype)
+        length = float(np.linalg.norm(before)) or 1.0
+        return float(np.linalg.norm(after - before)) / length
+
+    def release(self) -> None:
+        """Puts constraint and optimizer back as they were; can be repeated."""
+        constraints.remove(self.target.variable, self.link)
+        for variable in (self.link.groups, self.link.free):
+            step_variables.remove(self.model, variable)
+
+
+def _clustered(found: Sequence[Target]) -> list[Target]:
+    """The weights that have few values.
+
+    Raises:
+        ValueError: none has.
+    """
+    kept = []
+    for target in found:
+        count = np.unique(targets.to_array(target.variable)).size
+        if count <= min(MOST, target.size // 2):
+            kept.append(target)
+    if not kept:
+        raise ValueError(
+            "`model` must have clustered weights for ClusterWeights.hold(). Received: "
+            f"{', '.join(one.path for one in found)}, where more than half of the "
+            "values differ. Cluster them first: kf.ClusterWeights(16)."
+        )
+    return kept
+
+
+def _channels(target: Target) -> int:
+    return int(np.prod([target.shape[axis] for axis in target.outputs]))
+
+
+def _rows(target: Target, array: Any, channels: int) -> Any:
+    """(channels, weights of one), or one row of all."""
+    if channels == 1:
+        return array.reshape(1, -1)
+    return target.matrices(array).transpose(2, 0, 1).reshape(channels, -1)
+
+
+def _from_rows(target: Target, rows: Any, channels: int) -> Any:
+    if channels == 1:
+        return rows.reshape(target.shape)
+    places, inputs = target.matrices(np.empty(target.shape, bool)).shape[:2]
+    return target.from_matrices(
+        rows.reshape(channels, places, inputs).transpose(1, 2, 0)
+    )
+
+
+def _links_of(variable: Any) -> list[_ClusterLink]:
+    links = constraints.links(variable)
+    return [link for link in links if isinstance(link, _ClusterLink)]
+
+
+def _check_alone(found: Sequence[Target]) -> None:
+    for target in found:
+        if _links_of(target.variable):
+            raise ValueError(
+                "`callbacks` must hold one ClusterWeights for each weight. Received: "
+                f"two for {target.path}. Give each its own `layers`."
+            )
+
+
+def _release_stale(model: keras.Model, alive: Sequence[Any]) -> None:
+    """Takes off what fits that raised have left, on any variable of the model."""
+    for variable in model.variables:
+        for link in _links_of(variable):
+            if not any(link.owner is one for one in alive):
+                constraints.remove(variable, link)
+                for left in (link.groups, link.free):
+                    step_variables.remove(model, left)
