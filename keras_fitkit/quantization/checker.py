@@ -51,7 +51,7 @@ def float_ops(
         if not op.is_float:
             continue
         candidates = _candidates(op.tensor, names)
-        layer = max(candidates, key=len) if candidates else ""
+        layer = candidates[-1] if candidates else ""
         known = [reasons.get(one) for one in candidates]
         if any(fnmatch.fnmatchcase(one, p) for p in allow for one in (op.name, layer)):
             allowed.append(FloatOp(op.name, layer, "in `allow_float`"))
@@ -92,13 +92,19 @@ def _all_layers(model: Any) -> Iterator[Any]:
 
 
 def _candidates(tensor: str, names: set[str]) -> list[str]:
-    """The layers a tensor's name may tell: TensorFlow adds numbers to their names."""
-    parts = set(re.split(r"[/;]", tensor))
-    return [
-        name
-        for name in names
-        if any(re.fullmatch(re.escape(name) + r"(_\d+)*", part) for part in parts)
-    ]
+    """The layers a tensor's name may tell: the outermost of each operation it is of.
+
+    TensorFlow adds numbers to the names of layers, and joins those of operations that
+    it has fused by ";".
+    """
+    found = []
+    for operation in tensor.split(";"):
+        for part in operation.split("/"):
+            fits = [n for n in names if re.fullmatch(re.escape(n) + r"(_\d+)*", part)]
+            if fits:
+                found.append(max(fits, key=len))
+                break
+    return found
 
 
 @dataclasses.dataclass(frozen=True)

@@ -145,12 +145,12 @@ def _check_backend() -> None:
 
 def _quantized(model: Any) -> tuple[list[QuantizeWrapper], list[FakeQuantize]]:
     """The wrappers of a model and all their quantizers, and those that stand alone."""
-    wrappers, quantizers = [], []
+    wrappers: list[QuantizeWrapper] = []
+    quantizers: list[FakeQuantize] = []
     for layer in model.layers:
         if isinstance(layer, QuantizeWrapper):
             wrappers.append(layer)
-            found = (layer.before, layer.gate, layer.after)
-            quantizers += [one for one in found if one is not None]
+            quantizers += layer.quantizers
         elif isinstance(layer, FakeQuantize):
             quantizers.append(layer)
         elif isinstance(layer, keras.Model):

@@ -9,7 +9,7 @@ import keras
 
 from keras_fitkit._core._private import GraphNode
 from keras_fitkit._core.graph import Graph
-from keras_fitkit.quantization import activations, rules
+from keras_fitkit.quantization import activations, layer_calls, rules
 
 # Operations outside layers (x + y of symbolic tensors) with int8 kernels in LiteRT.
 _OPERATIONS = ("Add", "Subtract", "Multiply", "Maximum", "Minimum", "Mean", "Relu")
@@ -24,11 +24,13 @@ class Place:
         rule: that of its layer.
         quantizes_output: whether what comes out is put on a grid here.
         reason: why it stays float, or an empty text.
+        stands_alone: a BatchNormalization that nothing before it takes in.
     """
 
     rule: rules.Rule
     quantizes_output: bool
     reason: str = ""
+    stands_alone: bool = False
 
 
 def places(graph: Graph, floats: set[int]) -> dict[int, Place]:
@@ -79,13 +81,14 @@ def _place(graph: Graph, node: GraphNode, floats: set[int]) -> Place:
         return Place(rule, False, reason or "no rule for it")
     if not reason:
         reason = _unknown_activation(layer)
-    if _is_norm(layer) and not _folds(graph, node):
+    alone = _is_norm(layer) and not _folds(graph, node)
+    if alone and not layer_calls.can_be_convolution(layer, node.inputs[0].shape):
         reason = "no convolution or Dense before it to fold it into"
         return Place(rules.Rule(rules.FLOAT, reason=reason), False, reason)
     if rule.kind == rules.THROUGH:
         return Place(rule, False)
     fused = _fused_with_next(graph, node, floats)
-    return Place(rule, not fused, reason)
+    return Place(rule, not fused, reason, alone)
 
 
 def rule_of(operation: Any) -> rules.Rule:

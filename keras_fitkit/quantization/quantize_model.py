@@ -209,7 +209,12 @@ class _Quantizer:
             copy.build_from_config(operation.get_build_config())
         if config is None or place.rule.kind == rules.FLOAT:
             return copy
-        wrapper = QuantizeWrapper(copy, config, quantize_output=place.quantizes_output)
+        wrapper = QuantizeWrapper(
+            copy,
+            config,
+            quantize_output=place.quantizes_output,
+            stands_alone=place.stands_alone,
+        )
         if not wrapper.does_something:
             return copy
         self.wrapped += 1

@@ -56,6 +56,7 @@ _PADS = tuple(f"{what}{n}D" for what in ("ZeroPadding", "Cropping") for n in (1,
 _MAXIMA = tuple(f"{p}MaxPooling{n}D" for p in ("", "Global") for n in (1, 2, 3))
 _MEANS = tuple(f"GlobalAveragePooling{n}D" for n in (1, 2, 3))
 _RECURRENT = ("RNN", "SimpleRNN", "LSTM", "GRU", "ConvLSTM1D", "ConvLSTM2D")
+_VOLUMES = ("Conv3D", "Conv3DTranspose")
 _ATTENTION = ("MultiHeadAttention", "GroupQueryAttention")
 _MERGES = ("Add", "Subtract", "Multiply", "Maximum", "Minimum")
 _ACTIVATIONS = ("Activation", "ReLU", "LeakyReLU", "PReLU", "ELU", "Softmax")
@@ -125,6 +126,8 @@ def rule_of(layer: Any) -> Rule:
     for parent in type(layer).__mro__:
         if parent in _registered:
             return _registered[parent]
+    if kernels_.is_one_of(layer, _VOLUMES):
+        return Rule(INSIDE)  # LiteRT has no kernel of integers for them
     names = _kernel_names(layer)
     if names:
         return Rule(WEIGHTS, names)

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
-from keras_fitkit._core import _private, arguments, arrays
+from keras_fitkit._core import _private, arguments, kernels
 from keras_fitkit._core.serialization import serializable
-from keras_fitkit.quantization import activations, fake_quant, rules
-from keras_fitkit.quantization.config import FLOATS, QuantizeConfig, resolve
+from keras_fitkit.quantization import activations, layer_calls, rules
+from keras_fitkit.quantization.config import QuantizeConfig, resolve
 from keras_fitkit.quantization.fake_quantize import FakeQuantize, is_exporting
+from keras_fitkit.quantization.kernel_grids import KernelGrids
 
 
 @serializable
@@ -38,6 +38,8 @@ class QuantizeWrapper(keras.layers.Wrapper):
         quantize_output: whether the output is put on a grid; False where the next layer
             is fused with this one, as BatchNormalization after a convolution. Defaults
             to True.
+        stands_alone: of a BatchNormalization, that no layer before takes it in: a
+            LiteRT file computes it in a kernel of its own. Defaults to False.
         **kwargs: as for `keras.layers.Layer`; the name defaults to "quant_" and that of
             the layer.
 
@@ -65,6 +67,7 @@ class QuantizeWrapper(keras.layers.Wrapper):
         config: Any = "int8",
         *,
         quantize_output: bool = True,
+        stands_alone: bool = False,
         **kwargs: Any,
     ) -> None:
         _check_layer(layer)
@@ -73,8 +76,10 @@ class QuantizeWrapper(keras.layers.Wrapper):
         self.supports_masking = layer.supports_masking
         self.config: QuantizeConfig = resolve(config)
         self.quantize_output = arguments.flag("quantize_output", quantize_output)
+        self.stands_alone = arguments.flag("stands_alone", stands_alone)
         self.rule = rules.rule_of(layer)
         self._kernels: list[rules.Kernel] = []
+        self._grids = KernelGrids(self.config, (), self.add_weight)
         self._make_quantizers()
 
     def _make_quantizers(self) -> None:
@@ -82,6 +87,7 @@ class QuantizeWrapper(keras.layers.Wrapper):
         self.before: FakeQuantize | None = None
         self.gate: FakeQuantize | None = None
         self.after: FakeQuantize | None = None
+        self.middle: FakeQuantize | None = None  # within a separable convolution
         self._activation = _activation_inside(self.layer)
         if bits is None:
             return
@@ -102,6 +108,8 @@ class QuantizeWrapper(keras.layers.Wrapper):
         shown = inner if inner is not None else activations.of_layer(self.layer)
         if shown in activations.PRODUCT:
             self.gate = quantizer("gate", activations.fixed_range("sigmoid", bits))
+        if kernels.is_one_of(self.layer, kernels.SEPARABLE):
+            self.middle = quantizer("middle", None)
         if self.quantize_output and self.rule.kind != rules.THROUGH:
             fixed = activations.fixed_range(shown or "", bits)
             self.after = quantizer("output", fixed)
@@ -112,8 +120,8 @@ class QuantizeWrapper(keras.layers.Wrapper):
             self.layer.build(input_shape)
             self.layer.built = True
         self._kernels = rules.kernels_of(self.layer)
-        for quantizer in (self.before, self.gate, self.after):
-            if quantizer is not None and not quantizer.built:
+        for quantizer in self.quantizers:
+            if not quantizer.built:
                 quantizer.build(None)
                 quantizer.built = True
         config = self.config
@@ -126,11 +134,7 @@ class QuantizeWrapper(keras.layers.Wrapper):
             autocast=False,
             name="steps",
         )
-        self._grids: list[tuple[Any, Any]] = []
-        if config.learned_weights:
-            for index, kernel in enumerate(self._kernels):
-                self._grids.append(self._grid(index, kernel))
-            self.begin_grids()
+        self._grids = KernelGrids(config, self._kernels, self.add_weight)
         self.built = True
 
     def get_build_config(self) -> dict[str, Any] | None:
@@ -142,36 +146,6 @@ class QuantizeWrapper(keras.layers.Wrapper):
         if not self.layer.built and config.get("layer"):
             self.layer.build_from_config(config["layer"])
         self.build()
-
-    def _grid(self, index: int, kernel: rules.Kernel) -> tuple[Any, Any]:
-        """The step that LSQ begins with, and the factor that it trains."""
-        axes = self._axes(kernel)
-        shape = [
-            1 if axes is None or axis in axes else size
-            for axis, size in enumerate(kernel.variable.shape)
-        ]
-        how = {"shape": shape, "initializer": "ones", "dtype": "float32"}
-        name = f"{kernel.variable.name}_{index}"
-        first = self.add_weight(
-            name=f"{name}_step",
-            trainable=False,
-            autocast=False,
-            aggregation="only_first_replica",
-            **how,
-        )
-        factor = self.add_weight(name=f"{name}_factor", autocast=False, **how)
-        return first, factor
-
-    def begin_grids(self) -> None:
-        """Starts learned steps from the weights as they are now."""
-        bits: Any = self.config.weight_bits
-        for kernel, (first, factor) in zip(self._kernels, self._grids, strict=False):
-            weight = ops.cast(ops.convert_to_tensor(kernel.variable), "float32")
-            first.assign(fake_quant.first_step(weight, self._axes(kernel), bits))
-            factor.assign(np.ones(factor.shape))
-
-    def _axes(self, kernel: rules.Kernel) -> tuple[int, ...] | None:
-        return kernel.axes if self.config.per_channel else None
 
     def call(
         self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any
@@ -199,24 +173,19 @@ class QuantizeWrapper(keras.layers.Wrapper):
         shown = activations.of_layer(self.layer)
         if shown in activations.PRODUCT and self.gate is not None:
             return activations.apply(self.layer, shown, inputs, self._gated(training))
-        frozen = self.config.freeze_batch_norm_after
+        if self.middle is not None:
+            middle = self.middle
+            return layer_calls.separable(
+                self.layer, inputs, lambda x: middle(x, training=training)
+            )
         norm = isinstance(self.layer, keras.layers.BatchNormalization)
+        if norm and self.stands_alone and is_exporting():
+            return layer_calls.norm_as_convolution(self.layer, inputs)
+        frozen = self.config.freeze_batch_norm_after
         if not norm or frozen is None or not training:
             return self.layer(inputs, *args, **kwargs)
-        return self._frozen_norm(inputs, args, kwargs, frozen)
-
-    def _frozen_norm(self, inputs: Any, args: Any, kwargs: Any, frozen: int) -> Any:
-        """Batch statistics up to a step, then the moving ones, which stay."""
-        norm = self.layer
-        moving = (norm.moving_mean, norm.moving_variance)
-        before = [ops.convert_to_tensor(one) + 0 for one in moving]
-        still = norm(inputs, *args, **{**kwargs, "training": False})
-        trained = norm(inputs, *args, **{**kwargs, "training": True})
         past = self._steps > frozen
-        for variable, value in zip(moving, before, strict=True):
-            new = ops.convert_to_tensor(variable)
-            variable.assign(ops.where(past, value, new))
-        return ops.where(past, still, trained)
+        return layer_calls.frozen_norm(self.layer, inputs, args, kwargs, past)
 
     def _gated(self, training: Any) -> Any:
         return lambda x: x if self.gate is None else self.gate(x, training=training)
@@ -253,32 +222,10 @@ class QuantizeWrapper(keras.layers.Wrapper):
         weight = ops.convert_to_tensor(self._kernels[index].variable)
         if self.config.weight_bits is None:
             return weight
-        found = self._on_grid(index, weight)
+        found = self._grids.on_grid(index, weight)
         if not self.config.start_step or is_exporting():
             return found
         return ops.where(self._steps > self.config.start_step, found, weight)
-
-    def _on_grid(self, index: int, weight: Any) -> Any:
-        bits: Any = self.config.weight_bits
-        kernel = self._kernels[index]
-        if bits in FLOATS:
-            found = ops.cast(ops.cast(weight, bits), weight.dtype)
-            return weight + ops.stop_gradient(found - weight)
-        weight = ops.cast(weight, "float32")
-        if self._grids:
-            step = self._step(index)
-            return fake_quant.learned_weights(weight, step, bits)
-        return fake_quant.fake_quant_weights(weight, self._axes(kernel), bits)
-
-    def _step(self, index: int) -> Any:
-        """The learned step; its factor's gradient is scaled as LSQ does."""
-        first, factor = (ops.convert_to_tensor(one) for one in self._grids[index])
-        shape = self._kernels[index].variable.shape
-        share = int(np.prod(shape)) / max(1, int(np.prod(first.shape)))
-        bits: Any = self.config.weight_bits
-        scale = (share * fake_quant.levels(bits)) ** -0.5
-        factor = factor * scale + ops.stop_gradient(factor * (1.0 - scale))
-        return ops.maximum(ops.abs(first * factor), fake_quant.TINY)
 
     @contextlib.contextmanager
     def _without_activation(self) -> Iterator[Any]:
@@ -297,17 +244,21 @@ class QuantizeWrapper(keras.layers.Wrapper):
         return tuple(self._kernels)
 
     @property
+    def quantizers(self) -> tuple[FakeQuantize, ...]:
+        """Those of activations, in the order in which they are used."""
+        found = (self.middle, self.before, self.gate, self.after)
+        return tuple(one for one in found if one is not None)
+
+    @property
     def does_something(self) -> bool:
         """Whether anything would be rounded, or frozen, in here."""
-        frozen = self.config.freeze_batch_norm_after is not None
-        norm = isinstance(self.layer, keras.layers.BatchNormalization)
-        quantizers = (self.before, self.gate, self.after)
-        kernels = self.rule.kind in (rules.WEIGHTS, rules.INSIDE)
-        return (
-            any(one is not None for one in quantizers)
-            or (kernels and self.config.weight_bits is not None)
-            or (norm and frozen)
-        )
+        weights = self.rule.kind in (rules.WEIGHTS, rules.INSIDE)
+        if self.quantizers or (weights and self.config.weight_bits is not None):
+            return True
+        if not isinstance(self.layer, keras.layers.BatchNormalization):
+            return False
+        alone = self.stands_alone and self.config.activation_bits is not None
+        return alone or self.config.freeze_batch_norm_after is not None
 
     def put_weights(self, layer: Any) -> None:
         """Gives a copy of the layer its weights, the kernels as they are rounded."""
@@ -316,42 +267,25 @@ class QuantizeWrapper(keras.layers.Wrapper):
             return
         for index, kernel in enumerate(rules.kernels_of(layer)):
             weight = ops.convert_to_tensor(self._kernels[index].variable)
-            kernel.variable.assign(self._on_grid(index, weight))
+            kernel.variable.assign(self._grids.on_grid(index, weight))
+
+    def begin_grids(self) -> None:
+        """Starts learned steps from the weights as they are now."""
+        self._grids.begin()
+
+    def weight_scale(self, index: int) -> Any:
+        """The scales of one kernel."""
+        return self._grids.scale(index)
 
     @property
     def compression_info(self) -> dict[str, dict[str, Any]]:
         """How each kernel is stored: path of the variable -> what is known of it.
 
         "bits"; "scale", an array that broadcasts to the variable; "zero_point", 0;
-        "axis", those of the scales; "codebook", None.
+        "axis", those of the scales; "codebook", the values if there are at most 256 of
+        them, and fewer than half as many as weights, else None.
         """
-        bits = self.config.weight_bits
-        found = {}
-        for index, kernel in enumerate(self._kernels):
-            if bits is None:
-                continue
-            info: dict[str, Any] = dict.fromkeys(
-                ("bits", "scale", "zero_point", "axis", "codebook")
-            )
-            info["bits"] = 16 if bits in FLOATS else bits
-            if bits not in FLOATS:
-                scale = arrays.to_numpy(self.weight_scale(index))
-                axes = self._axes(kernel)
-                info["scale"], info["zero_point"] = scale, 0
-                info["axis"] = tuple(
-                    axis for axis in range(scale.ndim) if axes and axis not in axes
-                )
-            found[kernel.variable.path] = info
-        return found
-
-    def weight_scale(self, index: int) -> Any:
-        """The scales of one kernel."""
-        if self._grids:
-            return self._step(index)
-        kernel = self._kernels[index]
-        weight = ops.cast(ops.convert_to_tensor(kernel.variable), "float32")
-        bits: Any = self.config.weight_bits
-        return fake_quant.weight_scale(weight, self._axes(kernel), bits)
+        return self._grids.info()
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """That of the layer."""
@@ -363,6 +297,7 @@ class QuantizeWrapper(keras.layers.Wrapper):
             **super().get_config(),
             "config": self.config.get_config(),
             "quantize_output": self.quantize_output,
+            "stands_alone": self.stands_alone,
         }
 
 

@@ -18,7 +18,8 @@ from keras_fitkit.quantization import (
 from tests.quantization.models import FLAT, X, Y, array, cnn, mlp
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-values = hnp.arrays(np.float32, st.integers(1, 60), elements=st.floats(-3, 3, width=32))
+floats = st.floats(-3, 3, width=32, allow_subnormal=False)
+values = hnp.arrays(np.float32, st.integers(1, 60), elements=floats)
 
 
 @given(values, st.integers(1, 8), st.sampled_from(codebooks.INITS))
@@ -99,6 +100,9 @@ def test_few_values_after_every_batch(name):
         assert np.abs(np.unique(kernel)[:4] - first[:4]).max() > 1e-3
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() == "torch", reason="Keras compiles no steps on torch"
+)
 @pytest.mark.parametrize("how", [{"jit_compile": True}, {"steps_per_execution": 2}])
 def test_in_compiled_steps(how):
     model = mlp()

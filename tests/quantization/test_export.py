@@ -111,8 +111,8 @@ def test_trained_grids_are_kept_to_the_integer(config, tmp_path):
             )
 
 
-def integers(path):
-    """The sizes of the integers of every constant in a file, sorted."""
+def integers(path, *, sort=True):
+    """The integers of every constant in a file: their sizes, sorted, or as they are."""
     from tensorflow.lite.tools import flatbuffer_utils
 
     model = flatbuffer_utils.convert_bytearray_to_object(bytearray(path.read_bytes()))
@@ -125,7 +125,8 @@ def integers(path):
         if tensor.type == 17:
             halves = np.stack([data << 4 >> 4, data >> 4], axis=1).ravel()
             data = halves[: int(np.prod(tensor.shape))]
-        found.append(np.sort(np.abs(data.astype(int))))
+        data = data.astype(int)
+        found.append(np.sort(np.abs(data)) if sort else data)
     return found
 
 

@@ -1,0 +1,89 @@
+"""Layers that are computed in another way, so that LiteRT finds its kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+
+def separable(layer: Any, inputs: Any, between: Callable[[Any], Any]) -> Any:
+    """A separable convolution as the two that LiteRT makes of it.
+
+    Args:
+        layer: SeparableConv1D or SeparableConv2D, built.
+        inputs: its inputs.
+        between: puts what the first convolution gives on a grid.
+    """
+    how = {"padding": layer.padding, "data_format": layer.data_format}
+    x = ops.depthwise_conv(
+        inputs,
+        layer.depthwise_kernel,
+        strides=layer.strides,
+        dilation_rate=layer.dilation_rate,
+        **how,
+    )
+    x = ops.conv(between(x), layer.pointwise_kernel, **{**how, "padding": "valid"})
+    if layer.use_bias:
+        x = x + (layer.bias if layer.data_format == "channels_last" else _first(layer))
+    return layer.activation(x)
+
+
+def _first(layer: Any) -> Any:
+    return ops.reshape(layer.bias, (1, -1) + (1,) * layer.rank)
+
+
+def frozen_norm(norm: Any, inputs: Any, args: Any, kwargs: Any, past: Any) -> Any:
+    """BatchNormalization with batch statistics up to a step, then the moving ones.
+
+    Args:
+        norm: the layer.
+        inputs: its inputs.
+        args: more arguments of its call.
+        kwargs: those with names.
+        past: whether the step has come, a tensor.
+    """
+    moving = (norm.moving_mean, norm.moving_variance)
+    before = [ops.convert_to_tensor(one) + 0 for one in moving]
+    still = norm(inputs, *args, **{**kwargs, "training": False})
+    trained = norm(inputs, *args, **{**kwargs, "training": True})
+    for variable, value in zip(moving, before, strict=True):
+        variable.assign(ops.where(past, value, ops.convert_to_tensor(variable)))
+    return ops.where(past, still, trained)
+
+
+def can_be_convolution(norm: Any, shape: Any) -> bool:
+    """Whether a BatchNormalization can be computed by `norm_as_convolution`."""
+    rank = len(shape)
+    return (
+        isinstance(norm, keras.layers.BatchNormalization)
+        and rank in (2, 3, 4)
+        and norm.axis in (-1, rank - 1)
+        and all(size is not None for size in shape[1:])
+    )
+
+
+def norm_as_convolution(norm: Any, inputs: Any) -> Any:
+    """BatchNormalization in inference as a depthwise convolution of one place.
+
+    LiteRT folds it into a convolution before it. Where there is none it multiplies and
+    adds, with a rounding between that no training has seen. This kernel rounds once.
+
+    Args:
+        norm: the layer, built, of the last axis.
+        inputs: (rows, channels), (rows, places, channels) or (rows, height, width,
+            channels).
+    """
+    shape = tuple(inputs.shape)
+    scale = ops.rsqrt(ops.convert_to_tensor(norm.moving_variance) + norm.epsilon)
+    if norm.scale:
+        scale = scale * norm.gamma
+    shift = -scale * norm.moving_mean
+    if norm.center:
+        shift = shift + norm.beta
+    x = ops.reshape(inputs, (-1, *(1,) * (4 - len(shape)), *shape[1:]))
+    kernel = ops.reshape(scale, (1, 1, shape[-1], 1))
+    x = ops.depthwise_conv(x, kernel, data_format="channels_last") + shift
+    return ops.reshape(x, (-1, *shape[1:]))
