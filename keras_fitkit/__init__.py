@@ -7,6 +7,7 @@ from keras_fitkit import checkpoint as checkpoint
 from keras_fitkit import distillation as distillation
 from keras_fitkit import monitoring as monitoring
 from keras_fitkit import pruning as pruning
+from keras_fitkit import quantization as quantization
 from keras_fitkit._core.hyperparameter_schedule import (
     HyperparameterSchedule as HyperparameterSchedule,
 )
@@ -30,16 +31,32 @@ from keras_fitkit.pruning import OneShotSparsity as OneShotSparsity
 from keras_fitkit.pruning import PruneSchedule as PruneSchedule
 from keras_fitkit.pruning import SparsityReport as SparsityReport
 from keras_fitkit.pruning import sparsity_of as sparsity_of
+from keras_fitkit.quantization import BitAssignment as BitAssignment
+from keras_fitkit.quantization import BitSensitivity as BitSensitivity
+from keras_fitkit.quantization import ClusterWeights as ClusterWeights
+from keras_fitkit.quantization import ExportReport as ExportReport
+from keras_fitkit.quantization import QuantizeConfig as QuantizeConfig
+from keras_fitkit.quantization import QuantizeWrapper as QuantizeWrapper
+from keras_fitkit.quantization import assign_bits as assign_bits
+from keras_fitkit.quantization import bit_sensitivity as bit_sensitivity
+from keras_fitkit.quantization import export_litert as export_litert
+from keras_fitkit.quantization import quantize_model as quantize_model
+from keras_fitkit.quantization import run_litert as run_litert
+from keras_fitkit.quantization import strip_quantization as strip_quantization
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BitAssignment",
+    "BitSensitivity",
     "Checkpoint",
+    "ClusterWeights",
     "ConstantSparsity",
     "CosineSparsity",
     "Diagnosis",
     "Distiller",
     "EarlyStopping",
+    "ExportReport",
     "HyperparameterSchedule",
     "IterativeSparsity",
     "OneShotSparsity",
@@ -47,16 +64,25 @@ __all__ = [
     "OverfittingWarning",
     "PolynomialSparsity",
     "PruneSchedule",
+    "QuantizeConfig",
+    "QuantizeWrapper",
     "ReproducibleDataset",
     "SparsityReport",
     "SparsitySchedule",
     "StoppingReport",
+    "assign_bits",
+    "bit_sensitivity",
     "cache_teacher",
     "checkpoint",
     "diagnose",
     "distillation",
+    "export_litert",
     "monitoring",
     "pruning",
+    "quantization",
+    "quantize_model",
     "resumable",
+    "run_litert",
     "sparsity_of",
+    "strip_quantization",
 ]

@@ -11,6 +11,8 @@ from typing import Any
 
 from keras_fitkit._core import _private
 
+PREFIX = "fitkit_"  # of their names
+
 
 def base_optimizer(optimizer: Any) -> Any:
     """The optimizer that updates: what a LossScaleOptimizer wraps."""
@@ -29,8 +31,13 @@ def add(model: Any, like: Any, name: str, **how: Any) -> Any:
     strategy = getattr(model, "distribute_strategy", None)  # TensorFlow only
     with strategy.scope() if strategy else contextlib.nullcontext():
         return base_optimizer(model.optimizer).add_variable(
-            layout=_private.layout(like), name=name, **how
+            layout=_private.layout(like), name=f"{PREFIX}{name}", **how
         )
+
+
+def lasting(optimizer: Any) -> list[Any]:
+    """The variables of an optimizer that stay when the fit has ended."""
+    return [one for one in optimizer.variables if not one.name.startswith(PREFIX)]
 
 
 def remove(model: Any, variable: Any) -> None:

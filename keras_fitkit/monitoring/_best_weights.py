@@ -16,7 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_fitkit._core import _private, arrays, files
+from keras_fitkit._core import _private, arrays, files, step_variables
 
 SUFFIX = ".weights.h5"
 
@@ -88,7 +88,7 @@ def restore(
         model.set_weights(best.weights)
         if optimizer and best.optimizer is not None:
             for variable, value in zip(
-                model.optimizer.variables, best.optimizer, strict=True
+                step_variables.lasting(model.optimizer), best.optimizer, strict=True
             ):
                 variable.assign(value)
     if swaps:
@@ -135,7 +135,7 @@ def _load(model: Any, path: Path | None, optimizer: bool) -> None:
 
 
 def _optimizer_arrays(model: Any) -> list[np.ndarray[Any, Any]]:
-    variables = model.optimizer.variables
+    variables = step_variables.lasting(model.optimizer)
     return [arrays.to_numpy(variable) for variable in variables]
 
 

@@ -7,7 +7,6 @@ from keras_fitkit.quantization.bit_reports import LayerSensitivity as LayerSensi
 from keras_fitkit.quantization.bit_sensitivity import bit_sensitivity as bit_sensitivity
 from keras_fitkit.quantization.checker import FellBackToFloat as FellBackToFloat
 from keras_fitkit.quantization.cluster_weights import ClusterWeights as ClusterWeights
-from keras_fitkit.quantization.config import PRESETS as PRESETS
 from keras_fitkit.quantization.config import QuantizeConfig as QuantizeConfig
 from keras_fitkit.quantization.export_litert import export_litert as export_litert
 from keras_fitkit.quantization.export_report import ExportReport as ExportReport
@@ -22,3 +21,25 @@ from keras_fitkit.quantization.quantize_model import (
 )
 from keras_fitkit.quantization.rules import register as register
 from keras_fitkit.quantization.wrapper import QuantizeWrapper as QuantizeWrapper
+
+__all__ = [
+    "BitAssignment",
+    "BitSensitivity",
+    "ClusterWeights",
+    "ExportReport",
+    "FakeQuantize",
+    "FellBackToFloat",
+    "FloatOp",
+    "LayerError",
+    "LayerSensitivity",
+    "QuantizeConfig",
+    "QuantizeWrapper",
+    "StaysFloat",
+    "assign_bits",
+    "bit_sensitivity",
+    "export_litert",
+    "quantize_model",
+    "register",
+    "run_litert",
+    "strip_quantization",
+]

@@ -68,7 +68,7 @@ def assign_bits(
 
     Example:
         >>> import keras, numpy as np
-        >>> from keras_fitkit import quantization as kf
+        >>> import keras_fitkit as kf
         >>> layers = [keras.Input((4,)), keras.layers.Dense(64), keras.layers.Dense(2)]
         >>> model = keras.Sequential(layers)
         >>> model.compile("sgd", "mse")

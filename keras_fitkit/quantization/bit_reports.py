@@ -148,8 +148,10 @@ class BitAssignment:
         TypeError: a field is missing.
 
     Example:
-        >>> from keras_fitkit import quantization as kf
-        >>> row = kf.LayerSensitivity("dense", 1000, 10, {8: 0.001, 4: 0.02})
+        >>> import keras_fitkit as kf
+        >>> row = kf.quantization.LayerSensitivity(
+        ...     "dense", 1000, 10, {8: 0.001, 4: 0.02}
+        ... )
         >>> found = kf.BitSensitivity(0.3, (row,), 1010)
         >>> made = kf.BitAssignment({"dense": 4}, found, kf.QuantizeConfig(), 0.32)
         >>> made.num_bytes, made.overrides["dense"].weight_bits

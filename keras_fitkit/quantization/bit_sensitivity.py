@@ -55,7 +55,7 @@ def bit_sensitivity(
 
     Example:
         >>> import keras, numpy as np
-        >>> from keras_fitkit import quantization as kf
+        >>> import keras_fitkit as kf
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
         >>> model.compile("sgd", "mse")
         >>> x = np.random.default_rng(0).normal(size=(64, 4))

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import keras
 import numpy as np
-from keras import ops
 
 from keras_fitkit._core import (
     _private,
     arguments,
-    arrays,
-    constraints,
     layers,
     selection,
-    step_variables,
     targets,
 )
 from keras_fitkit._core.callback import FitCallback
 from keras_fitkit._core.console import say
 from keras_fitkit._core.targets import Target
+from keras_fitkit.quantization import cluster_attachment as attachment
 from keras_fitkit.quantization import codebooks
 
-MOST = 2**16
 SEED = 0  # of the draws of "kmeans++"
 
 
@@ -64,7 +59,7 @@ class ClusterWeights(FitCallback):
 
     Example:
         >>> import keras, numpy as np
-        >>> from keras_fitkit import quantization as kf
+        >>> import keras_fitkit as kf
         >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(10)])
         >>> model.compile("adam", "mse")
         >>> x = np.random.default_rng(0).normal(size=(64, 8))
@@ -95,7 +90,7 @@ class ClusterWeights(FitCallback):
     ) -> None:
         super().__init__()
         self.num_clusters = arguments.integer(
-            "num_clusters", num_clusters, low=2, high=MOST
+            "num_clusters", num_clusters, low=2, high=attachment.MOST
         )
         self.init = arguments.choice("init", init, codebooks.INITS)
         self.layers = selection.check("layers", layers)
@@ -104,7 +99,7 @@ class ClusterWeights(FitCallback):
         self.preserve_zeros = arguments.flag("preserve_zeros", preserve_zeros)
         self.verbose = arguments.integer("verbose", verbose, low=0, high=1)
         self._holds = False
-        self._attached: list[_Attachment] = []
+        self._attached: list[attachment.Attachment] = []
         self._reset()
 
     @classmethod
@@ -122,7 +117,7 @@ class ClusterWeights(FitCallback):
         Returns:
             A `ClusterWeights` whose groups are the values that are there.
         """
-        held = cls(MOST, layers=layers, exclude=exclude, verbose=verbose)
+        held = cls(attachment.MOST, layers=layers, exclude=exclude, verbose=verbose)
         held._holds = True
         return held
 
@@ -162,22 +157,23 @@ class ClusterWeights(FitCallback):
         self._reset()
         found, _ = targets.find(model, self.layers, self.exclude, done="clustered")
         if self._holds:
-            found = _clustered(found)
+            found = attachment.clustered(found)
         alive = [one for one in _private.running_callbacks() if one is not self]
-        _release_stale(model, alive)
-        _check_alone(found)
+        attachment.release_stale(model, alive)
+        attachment.check_alone(found)
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
         self._attached = [
-            _Attachment(target, model, self, self._places(target)) for target in found
+            attachment.Attachment(target, model, self, self._places(target))
+            for target in found
         ]
         model.make_train_function(force=True)
 
     def _places(self, target: Target) -> int:
         """How many groups a kernel can have, that of zeros included."""
         if self._holds:
-            return min(MOST, target.size) + 1
-        channels = _channels(target) if self.per_channel else 1
+            return min(attachment.MOST, target.size) + 1
+        channels = attachment.channels_of(target) if self.per_channel else 1
         return channels * (min(self.num_clusters, target.size) + 1)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -202,7 +198,7 @@ class ClusterWeights(FitCallback):
                     f"share {count} values, {distance:.2%} of their length away."
                 )
 
-    def _grouped(self, each: _Attachment, rng: np.random.Generator) -> Any:
+    def _grouped(self, each: attachment.Attachment, rng: np.random.Generator) -> Any:
         """The group of each weight, and which groups are trained."""
         weight = each.weight()
         zeros = (weight == 0) & self.preserve_zeros
@@ -213,10 +209,10 @@ class ClusterWeights(FitCallback):
             groups = groups.reshape(weight.shape) + 1
             groups[zeros] = 0
             return groups, np.arange(each.places) > 0
-        channels = _channels(each.target) if self.per_channel else 1
+        channels = attachment.channels_of(each.target) if self.per_channel else 1
         width = each.places // channels
-        rows = _rows(each.target, weight, channels)
-        kept = _rows(each.target, zeros, channels)
+        rows = attachment.rows_of(each.target, weight, channels)
+        kept = attachment.rows_of(each.target, zeros, channels)
         found = np.zeros(rows.shape, "int32")
         for channel, (row, zero) in enumerate(zip(rows, kept, strict=True)):
             found[channel] = channel * width
@@ -226,7 +222,7 @@ class ClusterWeights(FitCallback):
                 centres = codebooks.fit(rest, max(1, count), self.init, rng)
                 found[channel, ~zero] += 1 + codebooks.nearest(rest, centres)
         return (
-            _from_rows(each.target, found, channels),
+            attachment.from_rows(each.target, found, channels),
             np.arange(each.places) % width > 0,
         )
 
@@ -253,161 +249,3 @@ class ClusterWeights(FitCallback):
         for each in self._attached:
             each.release()
         self._attached = []
-
-
-class _ClusterLink:
-    """Gives every member of a group the mean of the group."""
-
-    stage = constraints.Stage.CLUSTER
-
-    def __init__(self, variable: Any, groups: Any, free: Any, owner: Any) -> None:
-        self.variable, self.groups, self.free = variable, groups, free
-        self.owner = owner
-
-    def __call__(self, value: Any, /) -> Any:
-        """The weight with as many values as groups."""
-        groups = ops.reshape(ops.convert_to_tensor(self.groups), (-1,))
-        free = ops.cast(ops.convert_to_tensor(self.free), "float32")
-        flat = ops.reshape(ops.cast(value, "float32"), (-1,))
-        counted = ops.ones_like(value)
-        for link in constraints.links(self.variable):
-            if link.stage is constraints.Stage.MASK:
-                counted = link(counted)  # a weight that is pruned has no say
-        counted = ops.reshape(ops.cast(counted, "float32"), (-1,))
-        count = self.free.shape[0]
-        sums = ops.segment_sum(flat * counted, groups, num_segments=count)
-        sizes = ops.segment_sum(counted, groups, num_segments=count)
-        means = free * sums / ops.maximum(sizes, 1.0)
-        found = ops.reshape(ops.take(means, groups), value.shape)
-        return ops.cast(found, value.dtype)
-
-
-class _Attachment:
-    """The groups of one kernel while a fit runs."""
-
-    def __init__(self, target: Target, model: Any, owner: Any, places: int) -> None:
-        self.target, self.model, self.places = target, model, places
-        name = target.path.replace("/", "_")
-
-        def variable(suffix: str, shape: Any, dtype: str) -> Any:
-            return step_variables.add(
-                model,
-                target.variable,
-                f"{name}_{suffix}",
-                shape=shape,
-                initializer="zeros",
-                dtype=dtype,
-            )
-
-        groups = variable("groups", target.shape, "int32")
-        free = variable("free", (places,), "bool")
-        self.link = _ClusterLink(target.variable, groups, free, owner)
-        constraints.push(target.variable, self.link)
-
-    @property
-    def is_masked(self) -> bool:
-        """Whether a pruning mask is on it."""
-        stages = [link.stage for link in constraints.links(self.target.variable)]
-        return constraints.Stage.MASK in stages
-
-    def weight(self) -> Any:
-        """The weight as an array.
-
-        Raises:
-            ValueError: NaN in it.
-        """
-        value = targets.to_array(self.target.variable)
-        if not np.isfinite(value).all():
-            raise ValueError(
-                f"`{self.target.path}` must be finite to be clustered. Received: "
-                f"{int((~np.isfinite(value)).sum())} of {value.size} weights are NaN or"
-                " infinite. The model has diverged: lower the learning rate."
-            )
-        return value
-
-    def set_groups(self, groups: Any) -> None:
-        """Takes the group of each weight."""
-        self.link.groups.assign(groups)
-
-    def set_free(self, free: Any) -> None:
-        """Takes which groups are trained."""
-        self.link.free.assign(free)
-
-    def apply(self) -> float:
-        """Gives each weight the value of its group; how far they went, as a share."""
-        variable = self.target.variable
-        before = np.array(self.weight(), copy=True)
-        variable.assign(self.link(ops.convert_to_tensor(variable)))
-        after = arrays.to_numpy(variable).astype(before.dtype)
-        length = float(np.linalg.norm(before)) or 1.0
-        return float(np.linalg.norm(after - before)) / length
-
-    def release(self) -> None:
-        """Puts constraint and optimizer back as they were; can be repeated."""
-        constraints.remove(self.target.variable, self.link)
-        for variable in (self.link.groups, self.link.free):
-            step_variables.remove(self.model, variable)
-
-
-def _clustered(found: Sequence[Target]) -> list[Target]:
-    """The weights that have few values.
-
-    Raises:
-        ValueError: none has.
-    """
-    kept = []
-    for target in found:
-        count = np.unique(targets.to_array(target.variable)).size
-        if count <= min(MOST, target.size // 2):
-            kept.append(target)
-    if not kept:
-        raise ValueError(
-            "`model` must have clustered weights for ClusterWeights.hold(). Received: "
-            f"{', '.join(one.path for one in found)}, where more than half of the "
-            "values differ. Cluster them first: kf.ClusterWeights(16)."
-        )
-    return kept
-
-
-def _channels(target: Target) -> int:
-    return int(np.prod([target.shape[axis] for axis in target.outputs]))
-
-
-def _rows(target: Target, array: Any, channels: int) -> Any:
-    """(channels, weights of one), or one row of all."""
-    if channels == 1:
-        return array.reshape(1, -1)
-    return target.matrices(array).transpose(2, 0, 1).reshape(channels, -1)
-
-
-def _from_rows(target: Target, rows: Any, channels: int) -> Any:
-    if channels == 1:
-        return rows.reshape(target.shape)
-    places, inputs = target.matrices(np.empty(target.shape, bool)).shape[:2]
-    return target.from_matrices(
-        rows.reshape(channels, places, inputs).transpose(1, 2, 0)
-    )
-
-
-def _links_of(variable: Any) -> list[_ClusterLink]:
-    links = constraints.links(variable)
-    return [link for link in links if isinstance(link, _ClusterLink)]
-
-
-def _check_alone(found: Sequence[Target]) -> None:
-    for target in found:
-        if _links_of(target.variable):
-            raise ValueError(
-                "`callbacks` must hold one ClusterWeights for each weight. Received: "
-                f"two for {target.path}. Give each its own `layers`."
-            )
-
-
-def _release_stale(model: keras.Model, alive: Sequence[Any]) -> None:
-    """Takes off what fits that raised have left, on any variable of the model."""
-    for variable in model.variables:
-        for link in _links_of(variable):
-            if not any(link.owner is one for one in alive):
-                constraints.remove(variable, link)
-                for left in (link.groups, link.free):
-                    step_variables.remove(model, left)

@@ -45,7 +45,7 @@ class QuantizeConfig:
         TypeError, ValueError: an argument outside its range, by name.
 
     Example:
-        >>> from keras_fitkit import quantization as kf
+        >>> import keras_fitkit as kf
         >>> kf.QuantizeConfig(weight_bits=4, activation_bits=8).learned_weights
         True
 

@@ -74,7 +74,7 @@ def export_litert(
 
     Example:
         >>> import keras, numpy as np  # doctest: +TENSORFLOW_ONLY
-        >>> from keras_fitkit import quantization as kf
+        >>> import keras_fitkit as kf
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
         >>> x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
         >>> report = kf.export_litert(
@@ -90,10 +90,7 @@ def export_litert(
     layers.check_keras_model("model", model, built=True)
     graph.check_functional("model", model)
     target = arguments.path("path", path)
-    arguments.choice("mode", mode, MODES)
-    arguments.choice("io_dtype", io_dtype, IO)
-    arguments.integer("batch_size", batch_size, low=1)
-    arguments.flag("strict", strict)
+    _check_choices(mode, io_dtype, batch_size, strict, allow_float)
     wrappers, quantizers = _quantized(model)
     mode = _mode(mode, wrappers, quantizers)
     calibration = _data("calibration_data", calibration_data, model)
@@ -132,6 +129,19 @@ def export_litert(
         (*allowed, *refused),
         **compared,
     )
+
+
+def _check_choices(
+    mode: Any, io_dtype: Any, batch_size: Any, strict: Any, allow_float: Any
+) -> None:
+    arguments.choice("mode", mode, MODES)
+    arguments.choice("io_dtype", io_dtype, IO)
+    arguments.integer("batch_size", batch_size, low=1)
+    arguments.flag("strict", strict)
+    texts = isinstance(allow_float, Sequence) and not isinstance(allow_float, str)
+    if not texts or not all(isinstance(one, str) for one in allow_float):
+        allowed = "a list of patterns of layers or LiteRT operations"
+        raise TypeError(arguments.message("allow_float", allowed, allow_float))
 
 
 def _check_backend() -> None:

@@ -169,7 +169,7 @@ def run_litert(path: Any, x: Any, *, threads: int = 1) -> Any:
 
     Example:
         >>> import keras, numpy as np  # doctest: +TENSORFLOW_ONLY
-        >>> from keras_fitkit import quantization as kf
+        >>> import keras_fitkit as kf
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
         >>> _ = kf.export_litert(model, "model.tflite", mode="float32")
         >>> kf.run_litert("model.tflite", np.ones((3, 4), "float32")).shape

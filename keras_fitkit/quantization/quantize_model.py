@@ -20,7 +20,20 @@ from keras_fitkit.quantization.wrapper import QuantizeWrapper
 
 @dataclasses.dataclass(frozen=True)
 class StaysFloat:
-    """A layer that is not, or not wholly, quantized, and why."""
+    """A layer that is not, or not wholly, quantized, and why.
+
+    Attributes:
+        name: path of the layer.
+        reason: why.
+
+    Raises:
+        TypeError: a field is missing.
+
+    Example:
+        >>> import keras_fitkit as kf
+        >>> kf.quantization.StaysFloat("norm", "a norm").reason
+        'a norm'
+    """
 
     name: str
     reason: str
@@ -68,7 +81,7 @@ def quantize_model(
 
     Example:
         >>> import keras
-        >>> from keras_fitkit import quantization as kf
+        >>> import keras_fitkit as kf
         >>> model = keras.Sequential(
         ...     [
         ...         keras.Input((8,)),
@@ -85,6 +98,7 @@ def quantize_model(
     if any(isinstance(one, (QuantizeWrapper, FakeQuantize)) for one in model.layers):
         hint = "It is quantized already: begin with `kf.strip_quantization(model)`."
         raise ValueError(arguments.message("model", "a plain model", model.name, hint))
+    arguments.flag("return_report", return_report)
     if isinstance(config, BitAssignment):
         overrides = {**(overrides or {}), **config.overrides}
         config = config.config
@@ -256,7 +270,7 @@ def strip_quantization(model: Any) -> Any:
 
     Example:
         >>> import keras
-        >>> from keras_fitkit import quantization as kf
+        >>> import keras_fitkit as kf
         >>> layers = [keras.Input((8,)), keras.layers.Dense(2, name="out")]
         >>> qat = kf.quantize_model(keras.Sequential(layers), "int8")
         >>> [layer.name for layer in kf.strip_quantization(qat).layers[1:]]

@@ -95,14 +95,14 @@ def register(
 
     Example:
         >>> import keras
-        >>> from keras_fitkit import quantization as kf
+        >>> import keras_fitkit as kf
         >>> class Scale(keras.layers.Layer):
         ...     def build(self, shape):
         ...         self.scale = self.add_weight(shape=(1, shape[-1]), name="scale")
         ...
         ...     def call(self, x):
         ...         return x * self.scale
-        >>> kf.register(Scale, kernels=["scale"])
+        >>> kf.quantization.register(Scale, kernels=["scale"])
         >>> kf.QuantizeWrapper(Scale()).name
         'quant_scale'
     """

@@ -52,7 +52,7 @@ class QuantizeWrapper(keras.layers.Wrapper):
 
     Example:
         >>> import keras, numpy as np
-        >>> from keras_fitkit import quantization as kf
+        >>> import keras_fitkit as kf
         >>> layer = kf.QuantizeWrapper(
         ...     keras.layers.Dense(3), kf.QuantizeConfig(weight_bits=2, ranges="auto")
         ... )

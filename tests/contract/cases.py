@@ -99,6 +99,53 @@ OUTPUT = {
         *bad(1.5, text="an integer >= 0", error=TypeError),
     ]
 }
+CONFIG = {
+    "weight_bits": [
+        *bad(1, 17, text="an integer in [2, 16]"),
+        *bad("int8", text="an integer in [2, 16]", error=TypeError),
+    ],
+    "activation_bits": bad(2, 17, text="an integer in [4, 16]"),
+    "ranges": bad("lsq", text="one of 'auto', 'moving_average', 'learned'"),
+    "momentum": bad(1.0, -0.1, text="a number in [0, 1)"),
+    "start_step": bad(-1, text="an integer >= 0"),
+    "freeze_batch_norm_after": bad(-1, text="an integer >= 0"),
+    **flags("per_channel"),
+}
+NET = {"model": dense()}
+FILE = {"model": dense(), "path": "m.tflite"}
+MEASURED = dense()
+MEASURED.compile("sgd", "mse")
+BITS = {
+    "model": [
+        *bad(3, text="a keras.Model", error=TypeError, x=1, y=1),
+        *bad(dense(), text="compiled with a loss", x=1, y=1),
+    ],
+    "x": bad(3, text="arrays of inputs", error=TypeError, model=MEASURED, y=1),
+    "y": bad(
+        3,
+        text="arrays of targets",
+        error=TypeError,
+        model=MEASURED,
+        x=np.ones((2, 4)),
+    ),
+}
+ASKED_BITS = {"model": MEASURED, "x": np.ones((2, 4)), "y": np.ones((2, 3))}
+BITS.update(
+    bits=[
+        *bad(8, "8", text="a list of different widths", error=TypeError, **ASKED_BITS),
+        *bad((8, 1), text="an integer in [2, 8]", **ASKED_BITS),
+    ],
+    exclude=bad("no", text="patterns that match", **ASKED_BITS),
+    batch_size=bad(0, text="an integer >= 1", **ASKED_BITS),
+    verbose=bad(2, text="an integer in [0, 1]", **ASKED_BITS),
+)
+LIMITED_BITS = {
+    name: [
+        dataclasses.replace(one, others={**one.others, "size_budget": 1.0})
+        for one in cases
+    ]
+    for name, cases in BITS.items()
+}
 PAIR = {"teacher": dense(), "student": dense()}
 SOFT = {"distillation_losses": KD.LogitsDistillation()}
 ASKED = {"teacher": dense(), "x": np.ones((2, 4)), "path": "no/such/folder"}
@@ -430,6 +477,99 @@ BAD_ARGUMENTS = {
         "queue": bad(-1, text="an integer >= 0"),
         **LOSS_NAME,
     },
+    "QuantizeConfig": CONFIG,
+    "QuantizeWrapper": {
+        "layer": [
+            *bad(3, text="a keras.layers.Layer", error=TypeError),
+            *bad(keras.layers.LayerNormalization(), text="that can be quantized"),
+        ],
+        "config": bad("int7", text="one of 'int8'", layer=keras.layers.Dense(1)),
+        "quantize_output": bad(
+            1, text="True or False", error=TypeError, layer=keras.layers.Dense(1)
+        ),
+        "stands_alone": bad(
+            1, text="True or False", error=TypeError, layer=keras.layers.Dense(1)
+        ),
+    },
+    "quantize_model": {
+        "model": bad(3, text="a keras.Model", error=TypeError),
+        "config": bad("int7", text="one of 'int8'", **NET),
+        "overrides": bad(3, text="a dict from patterns", error=TypeError, **NET),
+        "exclude": bad("no", text="patterns that match", **NET),
+        "return_report": bad(1, text="True or False", error=TypeError, **NET),
+    },
+    "strip_quantization": {
+        "model": [
+            *bad(3, text="a keras.Model", error=TypeError),
+            *bad(dense(), text="that `kf.quantize_model` made"),
+        ]
+    },
+    "export_litert": {
+        "model": bad(3, text="a keras.Model", error=TypeError, path="m.tflite"),
+        "path": bad("no/such/m.tflite", text="a folder that exists", **NET),
+        "mode": bad("int4", text="one of 'auto'", **FILE),
+        "calibration_data": bad(np.ones(3), text="arrays of the shapes", **FILE),
+        "io_dtype": [
+            *bad("uint8", text="one of 'float32', 'int8'", **FILE),
+            *bad("int8", text="'float32' with mode='float32'", **FILE),
+        ],
+        "batch_size": bad(0, text="an integer >= 1", **FILE),
+        "check_data": bad(np.ones(3), text="arrays of the shapes", **FILE),
+        "allow_float": bad(3, text="a list of patterns", error=TypeError, **FILE),
+        **{
+            name: [dataclasses.replace(one, others=FILE) for one in cases]
+            for name, cases in flags("strict").items()
+        },
+    },
+    "run_litert": {
+        "path": bad("no.tflite", text="a file that exists", x=np.ones((2, 4))),
+    },
+    "bit_sensitivity": BITS,
+    "assign_bits": {
+        **LIMITED_BITS,
+        "size_budget": [
+            *bad(0, 1.5, text="a number in (0, 1]", **ASKED_BITS),
+            *bad(None, text="One of `size_budget` and", **ASKED_BITS),
+        ],
+        "max_loss_increase": bad(-1, text="a number >= 0", **ASKED_BITS),
+        "config": bad("int7", text="one of 'int8'", size_budget=1.0, **ASKED_BITS),
+        "sensitivity": bad(
+            3, text="kf.bit_sensitivity", error=TypeError, size_budget=1.0, **ASKED_BITS
+        ),
+    },
+    "ClusterWeights": {
+        "num_clusters": bad(1, 2**17, text="an integer in [2, 65536]"),
+        "init": bad("best", text="one of 'kmeans++'", num_clusters=2),
+        "layers": bad(3, text="a pattern of a path", error=TypeError, num_clusters=2),
+        "exclude": bad(3, text="a pattern of a path", error=TypeError, num_clusters=2),
+        "verbose": bad(2, text="an integer in [0, 1]", num_clusters=2),
+        **{
+            name: [
+                dataclasses.replace(one, others={"num_clusters": 2}) for one in cases
+            ]
+            for name, cases in flags("per_channel", "preserve_zeros").items()
+        },
+    },
+    "quantization.FakeQuantize": {
+        "bits": bad(1, 17, text="an integer in [2, 16]"),
+        "momentum": bad(1.0, text="a number in [0, 1)"),
+        "start_step": bad(-1, text="an integer >= 0"),
+        "fixed": [
+            *bad((1, 2), text="the first <= 0 <= the second"),
+            *bad(3, text="None or two numbers", error=TypeError),
+        ],
+        **flags("learned"),
+    },
+    "quantization.register": {
+        "layer_class": bad(3, text="a subclass of keras", error=TypeError),
+        "kernels": bad(
+            "kernel",
+            text="a list of names",
+            error=TypeError,
+            layer_class=keras.layers.Layer,
+        ),
+        "kind": bad("weird", text="one of", layer_class=keras.layers.Layer),
+    },
     "sparsity_of": {"model": bad(3, text="a keras.Model", error=TypeError)},
     "monitoring.OverfitTrend": {
         "decay": bad(1.0, text="a number in [0, 1)"),
@@ -456,6 +596,12 @@ BAD_ARGUMENTS = {
 # Public callables all of whose arguments stand above have no entry here.
 UNRANGED: dict[str, dict[str, str]] = {
     "Distiller": {"name": "Keras checks the names of models"},
+    "QuantizeWrapper": {"kwargs": "Keras checks them"},
+    "quantization.FakeQuantize": {"kwargs": "Keras checks them"},
+    "run_litert": {
+        "x": "needs a file: tests/quantization/test_export.py",
+        "threads": "needs a file: tests/quantization/test_export.py",
+    },
     "distillation.OutputSpec": {
         "where": "words for messages",
         "shape": "made by the distiller, read by losses",
@@ -464,6 +610,7 @@ UNRANGED: dict[str, dict[str, str]] = {
 
 # Callbacks, made so that they do their work in a fit of a few epochs.
 CALLBACKS = {
+    "ClusterWeights": lambda: kf.ClusterWeights(4),
     "OverfitMonitor": lambda: kf.OverfitMonitor(verbose=0),
     "OverfitMonitor-running-mean": lambda: kf.OverfitMonitor(
         train_data=None, verbose=0

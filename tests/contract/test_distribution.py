@@ -40,7 +40,8 @@ def run(callbacks):
 
 plain = run([])[1]
 made = {name: make() for name, make in CALLBACKS.items()}
-changing = {name: made.pop(name) for name in list(made) if name.startswith("Prune")}
+changes = ("Prune", "Cluster")
+changing = {name: made.pop(name) for name in list(made) if name.startswith(changes)}
 # Two monitors of one name in one fit are an error.
 alone = {name: made.pop(name) for name in list(made) if name.endswith("running-mean")}
 for callback in alone.values():
@@ -55,9 +56,13 @@ def same_on_both(model):
     np.testing.assert_array_equal(*replicas)
 
 same_on_both(model)
-for callback in changing.values():
+for name, callback in changing.items():
     pruned, history = run([callback])
     same_on_both(pruned)
+    if name.startswith("Cluster"):
+        kernel = pruned.layers[0].kernel.value.values[0].numpy()
+        assert len(np.unique(kernel)) <= callback.num_clusters
+        continue
     assert kf.sparsity_of(pruned).sparsity == history["sparsity_target"][-1] == 0.5
 report = callbacks["OverfitMonitor"].report()
 wrong = model.predict(x, verbose=0) - y

@@ -168,6 +168,19 @@ def test_with_pruning_zero_is_one_of_the_values(first):
         assert not constraints.links(variable)
 
 
+def test_early_stopping_restores_the_optimizer_after_the_groups_are_gone():
+    model = mlp()
+    for layer in model.layers:
+        layer.kernel.assign(np.where(array(layer.kernel) > 0, layer.kernel, 0))
+    stopper = kf.EarlyStopping(
+        "loss", restore_best_weights=True, restore_best_optimizer=True
+    )
+    fit(model, ClusterWeights(4), kf.PruneSchedule.hold(), stopper, x=FLAT)
+    assert stopper.report().restored
+    names = [variable.name for variable in model.optimizer.variables]
+    assert not any(name.startswith("fitkit_") for name in names)
+
+
 def test_hold_keeps_groups_and_zeros_through_quantization_aware_training():
     model = mlp()
     fit(model, ClusterWeights(6), kf.PruneSchedule(0.5), x=FLAT, epochs=4)

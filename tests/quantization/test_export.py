@@ -261,6 +261,8 @@ def test_running_a_file_checks_its_inputs(tmp_path):
         run_litert(tmp_path / "m.tflite", X)
     with pytest.raises(ValueError, match="a file that exists"):
         run_litert(tmp_path / "other.tflite", FLAT)
+    with pytest.raises(ValueError, match="`threads` must be"):
+        run_litert(tmp_path / "m.tflite", FLAT, threads=0)
 
 
 def test_without_litert_it_says_what_to_install(monkeypatch):
