@@ -86,7 +86,6 @@ def export_litert(
     References:
         Jacob et al., 2018, arXiv:1712.05877; keras#18930, model-optimization#1144.
     """
-    _check_backend()
     layers.check_keras_model("model", model, built=True)
     graph.check_functional("model", model)
     target = arguments.path("path", path)
@@ -97,6 +96,7 @@ def export_litert(
     check = _data("check_data", check_data, model)
     _check_calibrated(mode, quantizers, calibration)
     _check_io(io_dtype, mode)
+    _check_backend()
     plain = model
     if wrappers and not (mode == "int8" and quantizers):
         # Without ranges the weights alone are on a grid: they are floats on it now.
