@@ -47,7 +47,7 @@ from _report import console, print_rows
 
 OUTPUT = Path("out/distill_mnist.jsonl")
 SEEDS = (0, 1, 2)
-EPOCHS, TEACHER_EPOCHS = 10, 30
+EPOCHS, TEACHER_EPOCHS = 12, 50
 QUICK_ROWS = 4000
 MOST_ERRORS = 80
 ONE_SEED = ("no 3s", "1000 labels")  # of "keras default"
