@@ -49,8 +49,9 @@ ARMS = (
 RATIOS = (
     ("kf", "ideal", 1.05),
     ("keras", "ideal", None),
-    ("kf + tap", "ideal + tap", 1.05),
-    ("keras + tap", "ideal + tap", None),
+    ("kf + tap", "ideal", 1.05),
+    ("keras + tap", "ideal", None),
+    ("ideal + tap", "ideal", None),
     ("cached", "student from rows", 1.08),
     ("evaluate kf", "evaluate student", 1.05),
     ("evaluate keras", "evaluate student", None),

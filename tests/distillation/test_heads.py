@@ -135,6 +135,43 @@ def test_features_alone_need_no_head():
     made.fit(X, verbose=0)
 
 
+def test_several_outputs_with_lists_of_losses_and_weighted_metrics():
+    def net(seed, units):
+        keras.utils.set_random_seed(seed)
+        inputs = keras.Input((4,))
+        hidden = keras.layers.Dense(units, "relu")(inputs)
+        heads = [keras.layers.Dense(n, name=f"head_{n}")(hidden) for n in (3, 2)]
+        return keras.Model(inputs, heads)
+
+    labels = [Y, (Y > 0).astype(int)]
+    weight = np.arange(16, dtype="float32") / 8
+    given = {
+        "loss": [keras.losses.SparseCategoricalCrossentropy(from_logits=True)] * 2,
+        "loss_weights": [1.0, 0.5],
+        "metrics": [["accuracy"], ["accuracy"]],
+        "weighted_metrics": [["accuracy"], []],
+        "run_eagerly": True,
+    }
+    teacher, student, plain = net(1, 16), net(2, 8), net(2, 8)
+    made = kf.Distiller(teacher, student, kd.LogitsDistillation(2.0))
+    for one in (made, plain):
+        one.compile(keras.optimizers.SGD(0.0), **given)
+    rows = {"batch_size": 16, "verbose": 0, "shuffle": False}
+    rows |= {"sample_weight": [weight, weight], "validation_data": (X, labels)}
+    found = made.fit(X, labels, **rows).history
+    wanted = plain.fit(X, labels, **rows).history
+    np.testing.assert_allclose(found["student_loss"], wanted["loss"], rtol=1e-4)
+    for name in wanted:
+        if name.startswith("val_") or "accuracy" in name:
+            np.testing.assert_allclose(found[name], wanted[name], 1e-4, err_msg=name)
+    outputs = [one.predict(X, verbose=0) for one in (teacher, student)]
+    soft = sum(
+        (weight * oracles.soft_target_loss(t, s, 2.0)).mean()
+        for t, s in zip(*outputs, strict=True)
+    )
+    np.testing.assert_allclose(found["distillation_loss"], [soft], rtol=1e-4)
+
+
 def test_several_outputs_by_name_and_together():
     def net(seed, units):
         keras.utils.set_random_seed(seed)
