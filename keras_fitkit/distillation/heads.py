@@ -12,7 +12,7 @@ from keras_fitkit._core import arguments, graph
 from keras_fitkit.distillation import logits_maths as maths
 from keras_fitkit.distillation.taps import ACTIVATION, CALL, Notes, Point
 
-_THROUGH = ("Reshape", "Flatten", "Dropout", "Identity", "Permute")
+_THROUGH = ("Reshape", "Flatten", "Dropout", "Identity", "Permute", "FakeQuantize")
 _LOGITS = ("linear", "log_softmax")
 _PROBABILITIES = ("softmax", "sigmoid")
 
@@ -119,6 +119,8 @@ def _head_of(operation: Any) -> Head | None:
     if isinstance(operation, keras.layers.TimeDistributed):
         inner = _head_of(operation.layer)
         return None if inner is None else Head(inner.activation)
+    if _changes_weights_alone(operation):
+        return _head_of(operation.layer)
     if isinstance(operation, keras.layers.Softmax):
         return Head("softmax", operation, CALL)
     name = type(operation).__name__.lower()
@@ -131,6 +133,14 @@ def _head_of(operation: Any) -> Head | None:
     if name in _LOGITS and hasattr(operation, "activation"):
         return Head("linear")
     return Head(name, operation) if name in _PROBABILITIES else None
+
+
+def _changes_weights_alone(operation: Any) -> bool:
+    """Whether a wrapper ends as its layer does: its weights are scaled or rounded."""
+    if not isinstance(operation, keras.layers.Wrapper):
+        return False
+    spectral = isinstance(operation, keras.layers.SpectralNormalization)
+    return spectral or hasattr(operation, "compression_info")
 
 
 def _usual_activation(tensors: Sequence[Any], index: int) -> str:

@@ -10,6 +10,7 @@ last one takes it off.
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -155,6 +156,7 @@ def _take_off(layer: Any, kind: str) -> None:
 
 
 def _noting(layer: Any, kind: str, inner: Any) -> Any:
+    @functools.wraps(inner)  # some read the name of an activation
     def noting(*args: Any, **kwargs: Any) -> Any:
         result = inner(*args, **kwargs)
         given = args[0] if args else next(iter(kwargs.values()), None)

@@ -6,6 +6,7 @@ import pytest
 
 import keras_fitkit as kf
 from keras_fitkit import distillation as kd
+from keras_fitkit import quantization
 from tests.distillation import oracles
 from tests.distillation.models import data, mlp, numpy
 
@@ -102,6 +103,25 @@ def test_sigmoid_heads_of_one_and_of_several_units():
         s = student.predict(X, verbose=0).astype("d")
         wanted = oracles.bernoulli_loss(logits, s, 2.0).mean()
         np.testing.assert_allclose(found, [wanted], rtol=1e-4)
+
+
+@pytest.mark.parametrize("head", [None, "softmax"])
+def test_a_quantized_student_of_its_own_original(head):
+    model = mlp(16, seed=1, head=head)
+    student = quantization.quantize_model(model, "int8")
+    made = kf.Distiller(model, student, kd.LogitsDistillation(2.0))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=head is None)
+    made.compile("sgd", loss, run_eagerly=True)
+    history = made.fit(X, Y, batch_size=8, verbose=0).history["distillation_loss"]
+    assert 0 <= history[0] < 0.05, "int8 is near the original"
+
+
+def test_spectral_normalization_ends_as_its_layer():
+    keras.utils.set_random_seed(1)
+    dense = keras.layers.SpectralNormalization(keras.layers.Dense(3, "softmax"))
+    model = keras.Sequential([keras.Input((4,)), dense])
+    found = oracles.softmax(outputs(model))
+    np.testing.assert_allclose(found, model.predict(X, verbose=0), rtol=1e-4)
 
 
 def unknown():
