@@ -402,24 +402,3 @@ def graph_nodes(model: Any) -> list[GraphNode]:
                     )
                 )
     return found
-
-
-def producer(tensor: Any) -> tuple[Any, list[Any], int]:
-    """What a symbolic tensor comes from: the operation, its inputs, which output.
-
-    Private: `KerasTensor._keras_history` and `Operation._inbound_nodes`. The public
-    `layer.output` leads from a layer to its tensor, nothing leads back, and operations
-    of `keras.ops` are in no list of layers.
-    """
-    operation, node, index = tensor._keras_history
-    inputs = list(operation._inbound_nodes[node].input_tensors)
-    return operation, inputs, index
-
-
-def output_structure(model: Any) -> Any:
-    """The structure of a functional model's outputs; None for other models.
-
-    Private: `Functional._outputs_struct`. The public `outputs` is a flat list and
-    `output_names` are names of layers: the keys of a dict of outputs are in neither.
-    """
-    return getattr(model, "_outputs_struct", None)

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_fitkit._core import arguments, layers
+from keras_fitkit._core import arguments, arrays, layers
 from keras_fitkit.distillation import absent_teacher, from_keras, heads, teachers
 from keras_fitkit.distillation.cache import TeacherCache
 from keras_fitkit.distillation.distillation_loss import DistillationLoss
@@ -43,7 +43,7 @@ class Checked:
         self.logits = any(loss.reads == "logits" for loss in self.losses)
         self.save_teacher = arguments.flag("save_teacher", save_teacher)
         if self.save_teacher:
-            _refuse_unsaved(teacher, teacher_inputs)
+            refuse_unsaved(teacher, teacher_inputs)
         self.source = self.source_of(teacher, teacher_inputs)
 
     @property
@@ -105,7 +105,10 @@ def arguments_of(config: Mapping[str, Any]) -> dict[str, Any]:
     if found["teacher"] is None:
         found["teacher"] = absent_teacher.AbsentTeacher(known)
     else:
-        found["teacher"] = load(found["teacher"])
+        teacher = load(found["teacher"])
+        if isinstance(teacher, (list, tuple)):  # a file knows no pairs, only lists
+            teacher = [tuple(one) if isinstance(one, list) else one for one in teacher]
+        found["teacher"] = teacher
     return found
 
 
@@ -118,26 +121,50 @@ def before_fit(distiller: Any, x: Any, y: Any, share: float) -> None:
     if distiller.compiled and distiller.loss is None:
         refuse_no_labels(share, y, None)
     flat = [one for one in keras.tree.flatten(x) if one is not None]
-    arrays = bool(flat) and all(
+    in_memory = bool(flat) and all(
         isinstance(one, np.ndarray) or keras.ops.is_tensor(one) for one in flat
     )
-    if arrays and y is None and distiller.loss is not None:
+    if in_memory and y is None and distiller.loss is not None:
         refuse_no_labels(share, y, distiller.loss)
     source = distiller._run.source
-    if source.absent or (arrays and source.cached):
+    if source.absent or (in_memory and source.cached):
         source(None)  # says what is missing
-    if not arrays or source.cached:
+    if source.cached:
         return
-    rows = keras.tree.map_structure(lambda one: one[:_PROBED_ROWS], x)
+    if not in_memory:
+        if not isinstance(x, keras.utils.PyDataset):
+            return  # looking at a batch would take it: see `after_first_step`
+        batch = x[0]
+        x = batch[0] if isinstance(batch, tuple) else batch
+    rows = keras.tree.map_structure(
+        lambda one: None if one is None else one[:_PROBED_ROWS], x
+    )
     found = distiller.teacher_outputs(rows)
     for one in (*found.logits, *found.features.values()):
         if one is None:
             continue
         values = keras.ops.convert_to_numpy(keras.ops.cast(one, "float32"))
         if np.isnan(values).any():
-            allowed = "a model whose outputs are numbers"
             hint = f"It gives NaN for one of the first {_PROBED_ROWS} rows."
-            raise ValueError(arguments.message("teacher", allowed, "NaN", hint))
+            raise ValueError(_no_number(hint))
+
+
+def after_first_step(logs: Mapping[str, Any]) -> None:
+    """Looks at what the first step has logged.
+
+    Raises:
+        ValueError: its distillation loss is NaN.
+    """
+    value = logs.get("distillation_loss", 0.0)
+    if np.isnan(arrays.to_numpy(value)).any():
+        hint = "The distillation loss of the first batch is NaN."
+        raise ValueError(_no_number(hint))
+
+
+def _no_number(hint: str) -> str:
+    return arguments.message(
+        "teacher", "a model whose outputs are numbers", "NaN", hint
+    )
 
 
 def refuse_no_labels(share: float, y: Any, loss: Any) -> None:
@@ -207,9 +234,12 @@ def _refuse_shared(teacher: Any, student: Any) -> None:
         raise ValueError(arguments.message("teacher", allowed, teacher.name, hint))
 
 
-def _refuse_unsaved(teacher: Any, teacher_inputs: Callable[..., Any] | None) -> None:
-    if not isinstance(teacher, keras.Model):
-        allowed = "False unless the teacher is one Keras model"
+def refuse_unsaved(teacher: Any, teacher_inputs: Callable[..., Any] | None) -> None:
+    cached = isinstance(teacher, (TeacherCache, absent_teacher.AbsentTeacher))
+    if cached or not all(
+        isinstance(one, keras.Model) for one, _ in teachers.members_of(teacher)
+    ):
+        allowed = "False unless every teacher is a Keras model"
         raise ValueError(arguments.message("save_teacher", allowed, True))
     if teacher_inputs is not None:
         allowed = "False with `teacher_inputs`, a function that no file can hold"

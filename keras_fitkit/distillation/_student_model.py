@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -25,7 +25,7 @@ class Run:
         self.teacher_inputs: Callable[..., Any] | None = None
         self.terms: list[Any] = []
         self.network: Any = None
-        self.trackers: Sequence[Any] = ()  # metrics of the terms, in training only
+        self.term_means: Any = None  # a metric, in training only
         self.save_teacher = False
         self.student_loss_weight = 0.0  # as it was given
         self.evaluates = False
@@ -37,6 +37,7 @@ class StudentModel(keras.Model):
     """A model that evaluates, predicts and is saved as its student."""
 
     student: Any
+    train_function: Any
     _run: Run
 
     def get_metrics_result(self) -> dict[str, Any]:
@@ -55,8 +56,7 @@ class StudentModel(keras.Model):
         found: list[Any] = super().metrics
         if not self._run.evaluates:
             return found
-        own = {id(one) for one in self._run.trackers}
-        return [one for one in found if id(one) not in own]
+        return [one for one in found if one is not self._run.term_means]
 
     @property
     def output_names(self) -> Any:
@@ -75,16 +75,47 @@ class StudentModel(keras.Model):
 
     def __dir__(self) -> list[str]:
         # Keras saves what it finds among these names.
-        hidden = () if self._run.save_teacher else ("teacher",)
+        hidden = {"teacher"}
+        if not self._run.save_teacher:
+            hidden.add("saved_teachers")
         return [name for name in super().__dir__() if name not in hidden]
+
+    @property
+    def saved_teachers(self) -> list[Any]:
+        """The models that are in the file with `save_teacher=True`; else none."""
+        run = self._run
+        return [one.model for one in run.source.networks] if run.save_teacher else []
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "teacher":  # Keras would track it before the property is asked
             raise AttributeError("Call `distiller.set_teacher(teacher)`.")
         super().__setattr__(name, value)
 
+    def make_train_function(self, force: bool = False) -> Any:
+        """As in Keras; the first call of what it makes is looked at.
+
+        A data set gives each batch away once, so the teacher cannot be tried before.
+        """
+        super().make_train_function(force)
+        step: Any = self.train_function
+        if step is None or hasattr(step, "looks_for_nan"):
+            return step
+
+        def first(*args: Any) -> Any:
+            found = step(*args)
+            self.train_function = step
+            checks.after_first_step(found[0] if isinstance(found, tuple) else found)
+            return found
+
+        first.looks_for_nan = True  # type: ignore[attr-defined]
+        self.train_function = first
+        return first
+
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """As in Keras. Checks the teacher first, on some rows where `x` is arrays.
+        """As in Keras. Checks the teacher first, on some rows.
+
+        Where these cannot be had (a data set that is no `PyDataset`) the first step is
+        looked at.
 
         Raises:
             ValueError: no teacher, no labels that are needed, or NaN from the teacher.

@@ -18,7 +18,7 @@ class AttentionTransfer(base.DistillationLoss):
     A map is the mean square over the channels, as a vector of length 1; the loss is the
     squared distance of the two (the paper has the distance, whose gradient is not
     defined where they agree). The number of channels may differ, and the larger map is
-    pooled. Images have their channels last.
+    pooled. Channels are the last axis here, whatever the layer's `data_format`.
 
     Args:
         teacher_layer_name: path of the teacher's layer, such as "backbone/block4".
@@ -44,7 +44,7 @@ class AttentionTransfer(base.DistillationLoss):
     References:
         Zagoruyko and Komodakis, "Paying More Attention to Attention: Improving the
         Performance of Convolutional Neural Networks via Attention Transfer", 2016,
-        arXiv:1612.03928.
+        arXiv:1612.03928, eq. 2.
     """
 
     reads: ClassVar[str] = "features"

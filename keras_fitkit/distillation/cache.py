@@ -51,6 +51,8 @@ class TeacherCache:
             raise ValueError(arguments.message("path", allowed, received, hint))
         self._files = cache_files.CacheFiles(folder, description, create=False)
         self._files.verify()
+        # Plain arrays over the same memory: a memmap makes another one of each batch.
+        self._arrays = {name: np.asarray(a) for name, a in self._files.arrays.items()}
         self.path = folder
 
     def __len__(self) -> int:
@@ -105,15 +107,15 @@ class TeacherCache:
 
     def rows(self, picked: Any) -> dict[str, Any]:
         """What the teacher said of some rows, as float32 arrays by name."""
-        arrays, found = self._files.arrays, {}
+        arrays, found = self._arrays, {}
         for name, array in arrays.items():
             if name.endswith("_classes"):
                 continue
-            values = np.asarray(array[picked], "float32")
+            values = array[picked].astype("float32", copy=False)
             if f"{name}_classes" in arrays:
                 index = self._files.description.arrays[name]["place"]
                 known = self._files.description.known["outputs"][index]
-                classes = np.asarray(arrays[f"{name}_classes"][picked])
+                classes = arrays[f"{name}_classes"][picked]
                 values = spread(values, classes, known["shape"][-1])
             found[name] = values
         return found

@@ -146,7 +146,7 @@ class _Maker:
                 ]
                 for one, weight in members
             ],
-            "taps": list(source.networks[0].layers),
+            "taps": source.paths,
             "dtype": dtype,
             "top_k": self.top_k,
             "teacher_inputs": getattr(teacher_inputs, "__qualname__", None),
@@ -228,7 +228,7 @@ class _Maker:
         return "int32" if name.endswith("_classes") else self.dtype
 
     def _arrays(self, some: Mapping[str, Any]) -> dict[str, Any]:
-        paths = list(self.source.networks[0].layers)
+        paths = self.source.paths
         found = {}
         for name, values in some.items():
             kind, place, *_ = name.split("_")
@@ -243,7 +243,7 @@ class _Maker:
 
     def _known(self, some: Mapping[str, Any]) -> dict[str, Any]:
         """Of the teacher, with the shapes that were seen."""
-        paths = list(self.source.networks[0].layers)
+        paths = self.source.paths
         known = absent_teacher.described(self.source, paths)
         for place, one in enumerate(known["outputs"]):
             if self.top_k is None:

@@ -52,7 +52,7 @@ class ContrastiveDistillation(base.DistillationLoss):
 
     References:
         van den Oord, Li and Vinyals, "Representation Learning with Contrastive
-        Predictive Coding", 2018, arXiv:1807.03748 (InfoNCE).
+        Predictive Coding", 2018, arXiv:1807.03748, eq. 4 (InfoNCE).
     """
 
     reads: ClassVar[str] = "features"

@@ -45,7 +45,8 @@ class DecoupledDistillation(base.DistillationLoss):
         [0.0]
 
     References:
-        Zhao et al., "Decoupled Knowledge Distillation", 2022, arXiv:2203.08679.
+        Zhao et al., "Decoupled Knowledge Distillation", 2022, arXiv:2203.08679,
+        eq. 7.
     """
 
     needs_labels: ClassVar[bool] = True

@@ -51,8 +51,8 @@ class Distiller(StudentModel):
             softmax, sigmoid or neither). Where nothing shows it, say True, or False
             (softmax; for one unit sigmoid); a dict {"teacher": ..., "student": ...}
             where they differ. Defaults to "auto".
-        save_teacher: whether the teacher, one Keras model, is saved with the distiller.
-            Defaults to False: after loading, call `set_teacher`.
+        save_teacher: whether the teacher, a Keras model or several, is saved with the
+            distiller. Defaults to False: after loading, call `set_teacher`.
         name: of the model. Defaults to "distiller".
 
     Logs:
@@ -128,8 +128,7 @@ class Distiller(StudentModel):
         ]
         names = ["student_loss", "distillation_loss"]
         names += [term.name for term in run.terms] if len(run.terms) > 1 else []
-        self._trackers = [keras.metrics.Mean(name=one) for one in names]
-        run.trackers = self._trackers
+        self._term_means = run.term_means = terms.TermMeans(names)
         self.built = True
 
     # --- The teacher
@@ -152,6 +151,8 @@ class Distiller(StudentModel):
         Raises:
             TypeError, ValueError: as in the constructor; other outputs.
         """
+        if self._given.save_teacher:
+            checks.refuse_unsaved(teacher, teacher_inputs)
         source = self._given.source_of(teacher, teacher_inputs)
         absent_teacher.refuse_other_teacher(
             self._run.source, source, self._given.teacher_paths
@@ -210,8 +211,8 @@ class Distiller(StudentModel):
         label_loss = self._student_loss(x, y, y_pred, sample_weight, training)
         teacher = self.teacher_outputs(x)
         found = self.compute_distillation_loss(teacher, student, y, sample_weight)
-        self._track(0, label_loss, y_pred)
-        self._track(1, found, y_pred)
+        logs = {"student_loss": label_loss, "distillation_loss": found}
+        self._track({**logs, **getattr(self._run.passed, "terms", {})}, y_pred)
         share = ops.cast(self.student_loss_weight, label_loss.dtype)
         rest = ops.cast(found, label_loss.dtype) + self._penalties()
         return share * label_loss + (1 - share) * rest
@@ -235,12 +236,13 @@ class Distiller(StudentModel):
             A number.
         """
         total = 0.0
-        several = len(self._run.terms) > 1
-        for place, term in enumerate(self._run.terms):
+        self._run.passed.terms = values = {}
+        for term, weight in zip(
+            self._run.terms, self.distillation_loss_weights, strict=True
+        ):
             value = term.value(teacher_outputs, student_outputs, y, sample_weight)
-            if several:
-                self._track(2 + place, value, student_outputs.outputs)
-            total += ops.cast(self.distillation_loss_weights[place], "float32") * value
+            values[term.name] = value
+            total += ops.cast(weight, "float32") * value
         return total
 
     def compute_metrics(
@@ -278,11 +280,13 @@ class Distiller(StudentModel):
             found = self._run.network(inputs, training=True)
         return found
 
-    def _track(self, place: int, value: Any, like: Any) -> None:
-        strategy: Any = getattr(self, "distribute_strategy", None)  # TensorFlow only
-        replicas = strategy.num_replicas_in_sync if strategy is not None else 1
+    def _track(self, values: dict[str, Any], like: Any) -> None:
+        self._run.passed.terms = {}
+        share = terms.replicas()
+        if share > 1:  # a replica's loss is its part of the whole batch's
+            values = {name: value * share for name, value in values.items()}
         size = ops.shape(keras.tree.flatten(like)[0])[0]
-        self._trackers[place].update_state(value * replicas, sample_weight=size)
+        self._term_means.update_state(values, size)
 
     def _number(self, name: str, value: float) -> Any:
         initializer = keras.initializers.Constant(value)

@@ -34,12 +34,13 @@ class FeatureDistillation(base.DistillationLoss):
     The mean squared difference (or another one) of the teacher's features and the
     student's. Where the student has another number of channels, a projector is put
     between: it trains with the student and is no part of it. Where the teacher's map is
-    larger or smaller, the larger one is pooled. Images have their channels last.
+    larger or smaller, the larger one is pooled. Channels are the last axis here,
+    whatever the layer's `data_format`.
 
     Args:
-        teacher_layer_name: path of the teacher's layer, such as "backbone/block4". None
-            with None for the student: the outputs of the models as they are. Defaults
-            to None.
+        teacher_layer_name: path of the teacher's layer, such as "backbone/block4"; of
+            several teachers "0/backbone/block4" is one of the first. None with None
+            for the student: the outputs of the models as they are. Defaults to None.
         student_layer_name: path of the student's layer. Defaults to None.
         loss: "mse", "mae" or "cosine_similarity" (1 minus the cosine, over the
             channels), or Keras's loss objects of these. Defaults to "mse".
@@ -63,7 +64,8 @@ class FeatureDistillation(base.DistillationLoss):
         [2.0]
 
     References:
-        Romero et al., "FitNets: Hints for Thin Deep Nets", 2014, arXiv:1412.6550.
+        Romero et al., "FitNets: Hints for Thin Deep Nets", 2014, arXiv:1412.6550,
+        eq. 3, without its factor 1/2 and with a mean for the sum.
     """
 
     reads: ClassVar[str] = "features"

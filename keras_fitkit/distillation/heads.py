@@ -8,11 +8,11 @@ from typing import Any
 
 import keras
 
-from keras_fitkit._core import _private, arguments
+from keras_fitkit._core import arguments, graph
 from keras_fitkit.distillation import logits_maths as maths
 from keras_fitkit.distillation.taps import ACTIVATION, CALL, Notes, Point
 
-_THROUGH = ("Reshape", "Flatten", "Dropout", "Identity", "Permute")
+_THROUGH = ("Reshape", "Flatten", "Dropout", "Identity", "Permute", "FakeQuantize")
 _LOGITS = ("linear", "log_softmax")
 _PROBABILITIES = ("softmax", "sigmoid")
 
@@ -69,7 +69,7 @@ def heads_of(
     tensors = keras.tree.flatten(getattr(model, "outputs", None) or [])
     found: list[Head | None] = []
     for index in range(number):
-        head = _trace(tensors[index]) if index < len(tensors) else None
+        head = _trace(model, index)
         if head is None and said != "auto":
             head = Head("linear" if said else _usual_activation(tensors, index))
         elif head is not None and said not in ("auto", head.activation == "linear"):
@@ -90,25 +90,26 @@ def check_from_logits(value: object) -> Any:
     raise TypeError(arguments.message("from_logits", allowed, value))
 
 
-def _trace(tensor: Any) -> Head | None:
-    """The head that a symbolic tensor comes from, or None if it cannot be told."""
+def _trace(model: Any, index: int) -> Head | None:
+    """The head that an output of a model comes from, or None if it cannot be told."""
+    if not graph.is_functional(model) or index >= len(model.outputs):
+        return None
+    calls, tensor = graph.graph_of(model), model.outputs[index]
     for _ in range(20):
-        operation, inputs, index = _private.producer(tensor)
-        inner = getattr(operation, "outputs", None)
+        node = calls.producer(tensor)
+        if node is None:
+            return None
+        operation = node.operation
         if isinstance(operation, keras.Model):
-            flat = keras.tree.flatten(inner or [])
-            if index >= len(flat):
-                return None
-            tensor = flat[index]
-            continue
-        name = type(operation).__name__
-        if name in _THROUGH and len(inputs) == 1:
-            tensor = inputs[0]
+            place = [id(one) for one in node.outputs].index(id(tensor))
+            return _trace(operation, place)
+        if type(operation).__name__ in _THROUGH and len(node.inputs) == 1:
+            tensor = node.inputs[0]
             continue
         head = _head_of(operation)
         through = isinstance(operation, keras.layers.Activation)
         if head is not None and head.activation == "linear" and through:
-            tensor = inputs[0]
+            tensor = node.inputs[0]
             continue
         return head
     return None
@@ -118,6 +119,8 @@ def _head_of(operation: Any) -> Head | None:
     if isinstance(operation, keras.layers.TimeDistributed):
         inner = _head_of(operation.layer)
         return None if inner is None else Head(inner.activation)
+    if _changes_weights_alone(operation):
+        return _head_of(operation.layer)
     if isinstance(operation, keras.layers.Softmax):
         return Head("softmax", operation, CALL)
     name = type(operation).__name__.lower()
@@ -130,6 +133,14 @@ def _head_of(operation: Any) -> Head | None:
     if name in _LOGITS and hasattr(operation, "activation"):
         return Head("linear")
     return Head(name, operation) if name in _PROBABILITIES else None
+
+
+def _changes_weights_alone(operation: Any) -> bool:
+    """Whether a wrapper ends as its layer does: its weights are scaled or rounded."""
+    if not isinstance(operation, keras.layers.Wrapper):
+        return False
+    spectral = isinstance(operation, keras.layers.SpectralNormalization)
+    return spectral or hasattr(operation, "compression_info")
 
 
 def _usual_activation(tensors: Sequence[Any], index: int) -> str:

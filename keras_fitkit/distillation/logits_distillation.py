@@ -53,8 +53,9 @@ class LogitsDistillation(base.DistillationLoss):
 
     References:
         Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015,
-        arXiv:1503.02531. `standardize`: Sun et al., "Logit Standardization in Knowledge
-        Distillation", 2024, arXiv:2403.01427.
+        arXiv:1503.02531, eq. 1 (the softmax) and 2 (the gradient). `standardize`: Sun
+        et al., "Logit Standardization in Knowledge Distillation", 2024,
+        arXiv:2403.01427.
     """
 
     def __init__(

@@ -44,6 +44,23 @@ def aligned_shapes(teacher: OutputSpec, student: OutputSpec) -> tuple[Shape, Sha
     return tuple(found[0].shape), tuple(found[1].shape)
 
 
+def channels_last(layer: Any, features: Any) -> Any:
+    """What a layer gave, with its channels as the last axis.
+
+    A layer without `data_format` and without `axis` (an activation, a block) has that
+    of `keras.config.image_data_format()`, where it gives images or volumes.
+    """
+    rank, axis = len(features.shape), getattr(layer, "axis", None)
+    order = getattr(layer, "data_format", None)
+    if order is None and rank > 3:
+        order = keras.config.image_data_format()
+        if isinstance(axis, int):  # BatchNormalization
+            order = "channels_first" if axis == 1 else "channels_last"
+    if order != "channels_first" or rank < 3:
+        return features
+    return ops.moveaxis(features, 1, -1)
+
+
 def pooled_to_vector(features: Any) -> Any:
     """(batch, channels): the mean over everything between."""
     rank = len(features.shape)

@@ -10,8 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_fitkit._core import _private, arguments
-from keras_fitkit.distillation import heads, taps
+from keras_fitkit._core import arguments, graph
+from keras_fitkit.distillation import heads, matching, taps
 from keras_fitkit.distillation.distillation_loss import OutputSpec
 
 
@@ -90,7 +90,10 @@ class Network:
                 None if head is None else head.logits(one, notes)
                 for one, head in zip(flat, known, strict=False)
             ],
-            features={p: notes.result(layer) for p, layer in self.layers.items()},
+            features={
+                path: matching.channels_last(layer, notes.result(layer))
+                for path, layer in self.layers.items()
+            },
         )
 
     def plain(self, inputs: Any) -> Any:
@@ -115,15 +118,18 @@ class Network:
         if path in shapes:
             return OutputSpec(where, shapes[path])
         try:  # sizes that are not fixed: what the graph knows
-            return OutputSpec(where, tuple(self.layers[path].output.shape))
+            layer = self.layers[path]
+            shape = matching.channels_last(layer, layer.output).shape
+            return OutputSpec(where, tuple(shape))
         except (AttributeError, ValueError, RuntimeError):
             return OutputSpec(where, None)
 
     def output_names(self) -> list[str]:
         """The names of the outputs, in the order of `keras.tree.flatten`."""
-        structure = _private.output_structure(self.model)
-        if isinstance(structure, dict):
-            return sorted(structure)
+        if graph.is_functional(self.model):
+            structure = graph.output_structure(self.model)
+            if isinstance(structure, dict):
+                return sorted(structure)
         return list(getattr(self.model, "output_names", None) or [])
 
     def _number(self) -> int:

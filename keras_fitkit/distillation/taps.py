@@ -10,9 +10,12 @@ last one takes it off.
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
+
+import keras
 
 from keras_fitkit._core import _private, arguments
 
@@ -101,6 +104,7 @@ def find_layer(name: str, model: Any, path: str) -> Any:
     """
     known = named_layers(model)
     if path in known:
+        _refuse_loop(name, known, path)
         return known[path]
     ends = [other for other in known if other.rpartition("/")[2] == path]
     hint = arguments.near(path, known)
@@ -108,6 +112,15 @@ def find_layer(name: str, model: Any, path: str) -> Any:
         hint = f"Did you mean {' or '.join(repr(end) for end in ends[:3])}?"
     allowed = f"the path of a layer of {model.name!r}"
     raise ValueError(arguments.message(name, allowed, path, hint))
+
+
+def _refuse_loop(name: str, known: dict[str, Any], path: str) -> None:
+    """Raises for a part of a recurrent layer, which runs in the loop over the steps."""
+    for parent, layer in known.items():
+        if isinstance(layer, keras.layers.RNN) and path.startswith(f"{parent}/"):
+            allowed = "the path of a layer that is called once in a forward pass"
+            hint = f"A cell runs once for each step of time: take {parent!r}."
+            raise ValueError(arguments.message(name, allowed, path, hint))
 
 
 def _stack() -> list[Notes]:
@@ -143,6 +156,7 @@ def _take_off(layer: Any, kind: str) -> None:
 
 
 def _noting(layer: Any, kind: str, inner: Any) -> Any:
+    @functools.wraps(inner)  # some read the name of an activation
     def noting(*args: Any, **kwargs: Any) -> Any:
         result = inner(*args, **kwargs)
         given = args[0] if args else next(iter(kwargs.values()), None)

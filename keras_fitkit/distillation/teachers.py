@@ -25,12 +25,13 @@ class NetworkTeacher:
 
     Args:
         members: pairs of a model or callable and its weight.
-        paths: of the layers that losses want.
+        paths: of the layers that losses want; with several members the number of one
+            comes first, as in "0/block4".
         from_logits: as given to the distiller.
         logits: whether logits are wanted.
 
     Raises:
-        ValueError: layers of several teachers, or heads that differ.
+        ValueError: a layer without the number of its teacher, or heads that differ.
     """
 
     cached, absent = False, False
@@ -42,14 +43,18 @@ class NetworkTeacher:
         from_logits: Any,
         logits: bool,
     ) -> None:
-        paths = list(paths)
-        if len(members) > 1 and paths:
-            allowed = "None with several teachers, whose layers are not averaged"
-            raise ValueError(arguments.message("teacher_layer_name", allowed, paths[0]))
+        self._places = {path: _place(path, len(members)) for path in paths}
         total = sum(weight for _, weight in members)
         self.weights = [weight / total for _, weight in members]
         self.networks = [
-            Network("teacher", one, paths, from_logits, logits) for one, _ in members
+            Network(
+                "teacher",
+                one,
+                [path for owner, path in self._places.values() if owner == number],
+                from_logits,
+                logits,
+            )
+            for number, (one, _) in enumerate(members)
         ]
         first = self.networks[0]
         for other in self.networks[1:]:
@@ -58,6 +63,11 @@ class NetworkTeacher:
             ]:
                 allowed = "a list of models with the same kind of heads"
                 raise ValueError(arguments.message("teacher", allowed, other.model))
+
+    @property
+    def paths(self) -> list[str]:
+        """The layers that losses want."""
+        return list(self._places)
 
     @property
     def number(self) -> int:
@@ -80,7 +90,8 @@ class NetworkTeacher:
 
     def layer_spec(self, path: str) -> OutputSpec:
         """What is known of a layer."""
-        return self.networks[0].layer_spec(path)
+        owner, inner = self._places[path]
+        return self.networks[owner].layer_spec(inner)
 
     def output_names(self) -> list[str]:
         """The names of the outputs."""
@@ -91,10 +102,14 @@ class NetworkTeacher:
         with _no_gradient():
             found = [network(inputs, training=False) for network in self.networks]
             one = found[0] if len(found) == 1 else self._mixed(found)
+        features = {
+            path: found[owner].features[inner]
+            for path, (owner, inner) in self._places.items()
+        }
         return ModelOutputs(
             outputs=_stopped(one.outputs),
             logits=_stopped(list(one.logits)),
-            features=_stopped(dict(one.features)),
+            features=_stopped(features),
         )
 
     def _mixed(self, found: Sequence[ModelOutputs]) -> ModelOutputs:
@@ -109,6 +124,18 @@ class NetworkTeacher:
             mix = maths.mixed_sigmoid if sigmoid else maths.mixed_softmax
             logits.append(mix(values, self.weights))
         return ModelOutputs(outputs=logits, logits=logits, features={})
+
+
+def _place(path: str, members: int) -> tuple[int, str]:
+    """Whose layer a path is, and its path there."""
+    if members == 1:
+        return 0, path
+    first, _, rest = path.partition("/")
+    if first.isdigit() and int(first) < members and rest:
+        return int(first), rest
+    allowed = f"a path that begins with the number of one of the {members} teachers"
+    hint = f"For the first: '0/{path}'."
+    raise ValueError(arguments.message("teacher_layer_name", allowed, path, hint))
 
 
 def _stopped(structure: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -51,6 +51,45 @@ class Term:
         return found
 
 
+class TermMeans(keras.metrics.Metric):
+    """The means of the terms over an epoch, weighted by batch size.
+
+    One variable for all of them: a metric each would cost as much as the loss itself in
+    a small model.
+
+    Args:
+        names: of the terms in the logs.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(name="terms", dtype="float32")
+        self._names = list(names)
+        shape = (len(self._names),)
+        self.total = self.add_variable(shape=shape, initializer="zeros", name="total")
+        self.count = self.add_variable(shape=(), initializer="zeros", name="count")
+
+    def update_state(self, values: Mapping[str, Any], size: Any) -> None:
+        """Adds a batch of `size` samples; a term without a value counts as 0."""
+        given = [ops.cast(values.get(name, 0.0), "float32") for name in self._names]
+        size = ops.cast(size, "float32")
+        self.total.assign_add(ops.stack(given) * size)
+        self.count.assign_add(size)
+
+    def result(self) -> dict[str, Any]:
+        """The mean of each by its name."""
+        means = ops.unstack(ops.divide_no_nan(self.total, self.count))
+        return dict(zip(self._names, means, strict=True))
+
+
+def replicas() -> int:
+    """How many replicas share a batch."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    import tensorflow as tf
+
+    return int(tf.distribute.get_strategy().num_replicas_in_sync)
+
+
 class _Mean(keras.losses.Loss):
     """Keras's own way to a mean: masks, sample weights, replicas."""
 
@@ -70,11 +109,12 @@ def mean(values: Any, like: Any, sample_weight: Any) -> Any:
         sample_weight: of the samples or positions, or None.
     """
     rank = len(values.shape)
-    if rank == 0:
-        return _MEAN(ops.reshape(values, (1,)), ops.reshape(values, (1,)))
-    if sample_weight is not None:
+    if sample_weight is not None and rank > 0:
         sample_weight = _fitted(ops.cast(sample_weight, "float32"), rank)
     masked = hasattr(like, "shape") and rank >= 2 and len(like.shape) == rank + 1
+    if rank == 0 or (sample_weight is None and not masked):
+        found = ops.mean(ops.cast(values, "float32"))
+        return found / replicas() if replicas() > 1 else found
     return _MEAN(values, like if masked else values, sample_weight)
 
 

@@ -284,30 +284,6 @@ def test_global_seeds_is_what_unseeded_random_ops_advance():
     np.testing.assert_array_equal(array(keras.random.normal((4,))), first)
 
 
-# --- producer, output_structure
-
-
-def test_a_tensor_leads_back_to_its_operation():
-    inputs = keras.Input((3,))
-    hidden = keras.layers.Dense(2, name="dense")(inputs)
-    operation, given, index = _private.producer(keras.ops.softmax(hidden))
-    assert type(operation).__name__ == "Softmax"
-    assert given[0] is hidden
-    assert index == 0
-    assert _private.producer(hidden)[0].name == "dense"
-    assert _private.producer(hidden)[1][0] is inputs
-
-
-def test_the_structure_of_the_outputs_has_their_keys():
-    inputs = keras.Input((3,))
-    outputs = {"b": keras.layers.Dense(1)(inputs), "a": keras.layers.Dense(2)(inputs)}
-    model = keras.Model(inputs, outputs)
-    found = _private.output_structure(model)
-    assert sorted(found) == ["a", "b"]
-    assert found["a"] is model.outputs[0], "flat outputs are in the order of the keys"
-    assert _private.output_structure(keras.Sequential([keras.layers.Dense(1)])) is None
-
-
 def test_replaced_is_what_a_layer_computes_with():
     layer = keras.layers.Dense(2, use_bias=False)
     layer.build((None, 3))

@@ -47,7 +47,7 @@ def test_a_fit_from_the_cache_is_the_fit_with_the_teacher(tmp_path):
         rows, shuffle=False, epochs=2, verbose=0, validation_data=(X, Y)
     ).history
     assert count.calls == 0
-    asked = distiller(teacher, losses())
+    asked = distiller(teacher, losses(), run_eagerly=True)
     plain = kf.ReproducibleDataset(X, Y, batch_size=8, seed=5)
     two = asked.fit(
         plain, shuffle=False, epochs=2, verbose=0, validation_data=(X, Y)
@@ -59,6 +59,17 @@ def test_a_fit_from_the_cache_is_the_fit_with_the_teacher(tmp_path):
     for left, right in pairs:
         np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-5)
     assert count.calls > 0
+
+
+def test_layers_of_several_teachers_are_stored(tmp_path):
+    teachers = [mlp(16, seed=1, hidden="wide"), mlp(seed=3)]
+    cache = store(tmp_path / "c", teachers, taps=["0/wide", "1/hidden"])
+    found = cache.rows(np.arange(20))
+    shapes = {"logits_0": (20, 3), "features_0": (20, 16), "features_1": (20, 8)}
+    assert {name: one.shape for name, one in found.items()} == shapes
+    wanted = keras.ops.relu(teachers[1].layers[0](X))
+    np.testing.assert_allclose(found["features_1"], numpy(wanted), rtol=1e-4, atol=1e-5)
+    distiller(cache, kd.FeatureDistillation("1/hidden", "hidden"))
 
 
 def test_batches_have_the_rows_of_their_samples(tmp_path):

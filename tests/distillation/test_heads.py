@@ -6,6 +6,7 @@ import pytest
 
 import keras_fitkit as kf
 from keras_fitkit import distillation as kd
+from keras_fitkit import quantization
 from tests.distillation import oracles
 from tests.distillation.models import data, mlp, numpy
 
@@ -104,6 +105,25 @@ def test_sigmoid_heads_of_one_and_of_several_units():
         np.testing.assert_allclose(found, [wanted], rtol=1e-4)
 
 
+@pytest.mark.parametrize("head", [None, "softmax"])
+def test_a_quantized_student_of_its_own_original(head):
+    model = mlp(16, seed=1, head=head)
+    student = quantization.quantize_model(model, "int8")
+    made = kf.Distiller(model, student, kd.LogitsDistillation(2.0))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=head is None)
+    made.compile("sgd", loss, run_eagerly=True)
+    history = made.fit(X, Y, batch_size=8, verbose=0).history["distillation_loss"]
+    assert 0 <= history[0] < 0.05, "int8 is near the original"
+
+
+def test_spectral_normalization_ends_as_its_layer():
+    keras.utils.set_random_seed(1)
+    dense = keras.layers.SpectralNormalization(keras.layers.Dense(3, "softmax"))
+    model = keras.Sequential([keras.Input((4,)), dense])
+    found = oracles.softmax(outputs(model))
+    np.testing.assert_allclose(found, model.predict(X, verbose=0), rtol=1e-4)
+
+
 def unknown():
     inputs = keras.Input((4,))
     return keras.Model(inputs, keras.layers.ReLU()(keras.layers.Dense(3)(inputs)))
@@ -133,6 +153,43 @@ def test_features_alone_need_no_head():
     )
     made.compile("sgd", run_eagerly=True)
     made.fit(X, verbose=0)
+
+
+def test_several_outputs_with_lists_of_losses_and_weighted_metrics():
+    def net(seed, units):
+        keras.utils.set_random_seed(seed)
+        inputs = keras.Input((4,))
+        hidden = keras.layers.Dense(units, "relu")(inputs)
+        heads = [keras.layers.Dense(n, name=f"head_{n}")(hidden) for n in (3, 2)]
+        return keras.Model(inputs, heads)
+
+    labels = [Y, (Y > 0).astype(int)]
+    weight = np.arange(16, dtype="float32") / 8
+    given = {
+        "loss": [keras.losses.SparseCategoricalCrossentropy(from_logits=True)] * 2,
+        "loss_weights": [1.0, 0.5],
+        "metrics": [["accuracy"], ["accuracy"]],
+        "weighted_metrics": [["accuracy"], []],
+        "run_eagerly": True,
+    }
+    teacher, student, plain = net(1, 16), net(2, 8), net(2, 8)
+    made = kf.Distiller(teacher, student, kd.LogitsDistillation(2.0))
+    for one in (made, plain):
+        one.compile(keras.optimizers.SGD(0.0), **given)
+    rows = {"batch_size": 16, "verbose": 0, "shuffle": False}
+    rows |= {"sample_weight": [weight, weight], "validation_data": (X, labels)}
+    found = made.fit(X, labels, **rows).history
+    wanted = plain.fit(X, labels, **rows).history
+    np.testing.assert_allclose(found["student_loss"], wanted["loss"], rtol=1e-4)
+    for name in wanted:
+        if name.startswith("val_") or "accuracy" in name:
+            np.testing.assert_allclose(found[name], wanted[name], 1e-4, err_msg=name)
+    outputs = [one.predict(X, verbose=0) for one in (teacher, student)]
+    soft = sum(
+        (weight * oracles.soft_target_loss(t, s, 2.0)).mean()
+        for t, s in zip(*outputs, strict=True)
+    )
+    np.testing.assert_allclose(found["distillation_loss"], [soft], rtol=1e-4)
 
 
 def test_several_outputs_by_name_and_together():

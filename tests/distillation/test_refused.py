@@ -6,7 +6,7 @@ import pytest
 
 import keras_fitkit as kf
 from keras_fitkit import distillation as kd
-from tests.distillation.models import LABEL_LOSS, data, mlp
+from tests.distillation.models import LABEL_LOSS, data, mlp, same, weights
 
 X, Y = data()
 SOFT = kd.LogitsDistillation
@@ -60,15 +60,34 @@ def test_nan_from_the_teacher():
     broken.set_weights([kernel * np.nan, bias])
     with pytest.raises(ValueError, match=r"`teacher` must be a model whose weights ar"):
         kf.Distiller(broken, classes(3), SOFT())
-    teacher = kf.Distiller(
-        lambda x: keras.ops.log(x[:, :3] * 0 - 1),
-        classes(3),
-        SOFT(),
-        from_logits={"teacher": True},
+
+
+class Rows(keras.utils.PyDataset):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return X[8 * index : 8 * index + 8], Y[8 * index : 8 * index + 8]
+
+
+def generator():
+    while True:
+        yield X[:8], Y[:8]
+
+
+@pytest.mark.parametrize("kind", ["arrays", "PyDataset", "generator"])
+def test_nan_from_the_teacher_whatever_the_data_are(kind):
+    student = classes(3)
+    before = weights(student)
+    made = kf.Distiller(
+        lambda x: keras.ops.log(x[:, :3] * 0 - 1), student, SOFT(), from_logits=True
     )
-    teacher.compile("sgd", LABEL_LOSS)
+    made.compile("sgd", LABEL_LOSS, run_eagerly=True)
+    data = {"arrays": (X, Y), "PyDataset": (Rows(),), "generator": (generator(),)}
     with pytest.raises(ValueError, match=r"`teacher` must be a model whose outputs ar"):
-        teacher.fit(X, Y, verbose=0)
+        made.fit(*data[kind], steps_per_epoch=2, verbose=0)
+    if kind != "generator":  # whose batches cannot be looked at before
+        same(weights(student), before)
 
 
 def test_the_heads_do_not_go_together():
@@ -83,12 +102,13 @@ def test_the_heads_do_not_go_together():
             kf.Distiller(classes(3, "sigmoid"), classes(3), loss)
 
 
-def test_several_teachers_have_no_layers():
+def test_a_layer_of_several_teachers_says_whose_it_is():
     teachers = [mlp(seed=1), mlp(seed=3)]
-    with pytest.raises(
-        ValueError, match=r"`teacher_layer_name` must be None with seve"
-    ):
-        kf.Distiller(teachers, mlp(), kd.FeatureDistillation("hidden", "hidden"))
+    for path in ("hidden", "2/hidden", "0/"):
+        with pytest.raises(
+            ValueError, match=r"`teacher_layer_name` must be a path that begins with"
+        ):
+            kf.Distiller(teachers, mlp(), kd.FeatureDistillation(path, "hidden"))
     with pytest.raises(ValueError, match=r"`teacher_layer_name` must be given where"):
         kf.Distiller(teachers, mlp(), kd.FeatureDistillation())
 

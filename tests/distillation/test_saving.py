@@ -6,19 +6,32 @@ import pytest
 
 import keras_fitkit as kf
 from keras_fitkit import distillation as kd
-from tests.distillation.models import LABEL_LOSS, data, mlp, number, same, weights
+from tests.distillation.models import (
+    LABEL_LOSS,
+    data,
+    mlp,
+    number,
+    numpy,
+    same,
+    weights,
+)
 
 X, Y = data(32)
 
 
-def make(teacher=None, eager=True, **arguments):
+SOFT = [kd.LogitsDistillation(2.0)]
+
+
+def make(teacher=None, eager=True, losses=None, **arguments):
     teacher = teacher or mlp(64, seed=1, hidden="wide", name="teacher")
-    losses = [
-        kd.LogitsDistillation(2.0),
-        kd.FeatureDistillation("wide", "hidden"),
-        kd.ContrastiveDistillation("wide", "hidden", dim=4, queue=40),
-    ]
-    given = {"student_loss_weight": 0.25, "distillation_loss_weights": [1, 0.5, 0.1]}
+    given = {"student_loss_weight": 0.25}
+    if losses is None:
+        losses = [
+            kd.LogitsDistillation(2.0),
+            kd.FeatureDistillation("wide", "hidden"),
+            kd.ContrastiveDistillation("wide", "hidden", dim=4, queue=40),
+        ]
+        given["distillation_loss_weights"] = [1, 0.5, 0.1]
     made = kf.Distiller(teacher, mlp(seed=2), losses, **{**given, **arguments})
     made.compile("adam", LABEL_LOSS, metrics=["accuracy"], run_eagerly=eager)
     return made
@@ -62,6 +75,22 @@ def test_the_teacher_is_in_the_file_only_where_it_is_asked_for(tmp_path):
     assert fit(again, epochs=1) == fit(made, epochs=1)
 
 
+def test_several_teachers_are_saved_with_their_weights(tmp_path):
+    teachers = [(mlp(seed=1), 3.0), (mlp(16, seed=4), 1.0)]
+    made = kf.Distiller(
+        teachers, mlp(seed=2), kd.LogitsDistillation(), save_teacher=True
+    )
+    made.save(tmp_path / "d.keras")
+    again = keras.models.load_model(tmp_path / "d.keras")
+    assert [weight for _, weight in again.teacher] == [3.0, 1.0]
+    for (one, _), (other, _) in zip(again.teacher, teachers, strict=True):
+        same(weights(one), weights(other))
+    for found, wanted in zip(
+        again.teacher_outputs(X).logits, made.teacher_outputs(X).logits, strict=True
+    ):
+        np.testing.assert_allclose(numpy(found), numpy(wanted), rtol=1e-6)
+
+
 def test_the_settings_come_back(tmp_path):
     made = make(from_logits={"teacher": True}, name="mine")
     fit(made, epochs=1)
@@ -102,7 +131,10 @@ def test_under_a_checkpoint_it_goes_on_as_if_nothing_had_happened(tmp_path):
 
 def test_what_cannot_be_saved_with_its_teacher_is_refused():
     with pytest.raises(ValueError, match=r"`save_teacher` must be False unless"):
-        make(teacher=[mlp(), mlp(seed=3)], save_teacher=True)
+        make(teacher=[mlp(), lambda x: x[:, :3]], save_teacher=True, losses=SOFT)
+    made = make(save_teacher=True, losses=SOFT)
+    with pytest.raises(ValueError, match=r"`save_teacher` must be False unless"):
+        made.set_teacher(lambda x: x[:, :3])
     with pytest.raises(
         ValueError, match=r"`save_teacher` must be False with `teacher_"
     ):

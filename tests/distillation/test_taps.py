@@ -6,7 +6,7 @@ import pytest
 
 import keras_fitkit as kf
 from keras_fitkit import distillation as kd
-from keras_fitkit.distillation import taps
+from keras_fitkit.distillation import matching, taps
 from tests.distillation.models import LABEL_LOSS, Count, data, mlp, weights
 
 X, Y = data()
@@ -191,6 +191,71 @@ def test_a_layer_that_is_called_twice_is_refused():
     student = keras.Model(inputs, keras.layers.Dense(3)(shared(shared(inputs))))
     with pytest.raises(ValueError, match=r"`layer` must be a layer that the model cal"):
         make(kd.FeatureDistillation("wide", "shared"), student=student)
+
+
+def test_a_part_of_a_recurrent_layer_is_refused():
+    student = keras.Sequential(
+        [
+            keras.Input((4, 1)),
+            keras.layers.LSTM(4, name="lstm"),
+            keras.layers.Dense(3),
+        ]
+    )
+    path = next(p for p in taps.named_layers(student) if p.startswith("lstm/"))
+    with pytest.raises(ValueError, match=r"A cell runs once .*: take 'lstm'"):
+        make(kd.FeatureDistillation("wide", path), student=student)
+
+
+def test_layers_of_several_teachers():
+    one, other = mlp(16, seed=1, hidden="wide"), mlp(12, seed=3)
+    made = kf.Distiller(
+        [one, other],
+        mlp(seed=2),
+        [
+            kd.FeatureDistillation("0/wide", "hidden"),
+            kd.FeatureDistillation("1/hidden", "hidden"),
+        ],
+    )
+    made.compile("sgd", LABEL_LOSS, run_eagerly=True)
+    assert np.isfinite(fit(made)["distillation_loss"]).all()
+    features = made.teacher_outputs(X).features
+    assert [tuple(f.shape) for f in features.values()] == [(16, 16), (16, 12)]
+    wanted = keras.ops.relu(other.layers[0](X))
+    np.testing.assert_allclose(
+        keras.ops.convert_to_numpy(features["1/hidden"]),
+        keras.ops.convert_to_numpy(wanted),
+        rtol=1e-5,
+    )
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "wanted"),
+    [
+        (keras.layers.Conv2D(2, 1, data_format="channels_first"), (1, 5, 4, 3), 5),
+        (keras.layers.Conv1D(2, 1, data_format="channels_first"), (1, 5, 4), 5),
+        (keras.layers.Conv2D(2, 1, data_format="channels_last"), (1, 5, 4, 3), 3),
+        (keras.layers.BatchNormalization(axis=1), (1, 5, 4, 3), 5),
+        (keras.layers.BatchNormalization(), (1, 5, 4, 3), 3),
+        (keras.layers.ReLU(), (1, 5, 4, 3), 3),
+        (keras.layers.Dense(2), (1, 5, 4), 4),
+    ],
+)
+def test_features_have_their_channels_last(layer, shape, wanted):
+    found = matching.channels_last(layer, keras.ops.zeros(shape))
+    assert tuple(found.shape)[-1] == wanted
+    assert sorted(found.shape) == sorted(shape)
+
+
+def test_an_activation_goes_by_the_setting_of_keras():
+    before = keras.config.image_data_format()
+    keras.config.set_image_data_format("channels_first")
+    try:
+        found = matching.channels_last(
+            keras.layers.ReLU(), keras.ops.zeros((1, 5, 4, 3))
+        )
+    finally:
+        keras.config.set_image_data_format(before)
+    assert tuple(found.shape) == (1, 4, 3, 5)
 
 
 def test_several_notes_of_one_layer_at_a_time():
