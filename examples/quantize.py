@@ -106,8 +106,8 @@ def main() -> None:
         (f"widths for {BUDGET:.0%} of the size", trained(bits), {}),
     )
     table = Table("file", "bytes", "test accuracy (95 %)", "as in Keras")
-    for name, made, how in ways:
-        path = options.out / f"{name.split()[0].strip(',')}.tflite"
+    for number, (name, made, how) in enumerate(ways, start=1):
+        path = options.out / f"digits_{number}.tflite"
         report = kf.export_litert(made, path, check_data=test_data[0], **how)
         answers = kf.run_litert(path, test_data[0]).argmax(axis=1)
         same = f"{report.agreement:.1%}"

@@ -104,7 +104,12 @@ def assign_bits(
     }
     with sensitivity_.rounded(chosen, assigned):
         loss = sensitivity_.measured_loss(model, x, y, batch_size)
-    return BitAssignment(assigned, sensitivity, base, loss)
+    floats = [
+        path
+        for path, _ in sensitivity_.quantized_layers(model, None)
+        if path not in assigned
+    ]
+    return BitAssignment(assigned, sensitivity, base, loss, tuple(floats))
 
 
 def _check_limits(size_budget: Any, max_loss_increase: Any) -> None:

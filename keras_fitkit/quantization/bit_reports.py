@@ -143,6 +143,7 @@ class BitAssignment:
         sensitivity: what it was chosen by.
         config: everything but the widths.
         loss: measured with all kernels rounded together, before any training.
+        floats: paths of the layers that stay float.
 
     Raises:
         TypeError: a field is missing.
@@ -154,7 +155,7 @@ class BitAssignment:
         ... )
         >>> found = kf.BitSensitivity(0.3, (row,), 1010)
         >>> made = kf.BitAssignment({"dense": 4}, found, kf.QuantizeConfig(), 0.32)
-        >>> made.num_bytes, made.overrides["dense"].weight_bits
+        >>> made.num_bytes, made.bits["dense"]
         (580, 4)
     """
 
@@ -162,13 +163,17 @@ class BitAssignment:
     sensitivity: BitSensitivity
     config: QuantizeConfig
     loss: float
+    floats: tuple[str, ...] = ()
 
     @property
-    def overrides(self) -> dict[str, QuantizeConfig]:
+    def overrides(self) -> dict[str, QuantizeConfig | None]:
         """The configs of the layers, as `kf.quantize_model(overrides=)` takes them."""
         return {
-            path: dataclasses.replace(self.config, weight_bits=bits)
-            for path, bits in self.bits.items()
+            **dict.fromkeys(self.floats),
+            **{
+                path: dataclasses.replace(self.config, weight_bits=bits)
+                for path, bits in self.bits.items()
+            },
         }
 
     @property
@@ -216,6 +221,7 @@ class BitAssignment:
         """The report as plain values that `json.dumps` takes."""
         return {
             "bits": dict(self.bits),
+            "floats": list(self.floats),
             "num_bytes": self.num_bytes,
             "size": self.size,
             "loss": self.loss,

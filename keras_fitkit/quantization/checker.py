@@ -45,7 +45,10 @@ def float_ops(
         allow: patterns of names of operations or layers.
     """
     reasons = _allowed_layers(model)
-    names = {layer.name for layer in _all_layers(model)}
+    # Not of nested models: the layers in them tell more.
+    names = {
+        layer.name for layer in _all_layers(model) if not isinstance(layer, keras.Model)
+    }
     allowed, refused = [], []
     for op in file.ops():
         if not op.is_float:
@@ -66,7 +69,12 @@ def _allowed_layers(model: Any) -> dict[str, str]:
     """Layers that LiteRT can only compute in float, or that were left so on purpose."""
     found = {}
     wraps = any(isinstance(one, QuantizeWrapper) for one in _all_layers(model))
+    inside = {
+        id(one.layer) for one in _all_layers(model) if isinstance(one, QuantizeWrapper)
+    }
     for layer in _all_layers(model):
+        if id(layer) in inside:
+            continue
         inner = layer.layer if isinstance(layer, QuantizeWrapper) else layer
         rule = rules.rule_of(inner)
         if rule.kind == rules.INSIDE:

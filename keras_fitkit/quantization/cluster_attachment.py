@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_fitkit._core import arrays, constraints, step_variables, targets
+from keras_fitkit._core import (
+    _private,
+    arrays,
+    constraints,
+    step_variables,
+    targets,
+)
 from keras_fitkit._core.targets import Target
 
 MOST = 2**16  # values of a kernel
@@ -19,26 +25,48 @@ class ClusterLink:
 
     stage = constraints.Stage.CLUSTER
 
-    def __init__(self, variable: Any, groups: Any, free: Any, owner: Any) -> None:
+    def __init__(
+        self, variable: Any, groups: Any, free: Any, average: Any, owner: Any
+    ) -> None:
         self.variable, self.groups, self.free = variable, groups, free
-        self.owner = owner
+        self.average, self.owner = average, owner
 
     def __call__(self, value: Any, /) -> Any:
-        """The weight with as many values as groups."""
+        """The weight with as many values as groups, and its moving average with it."""
+        if self.average is not None:
+            average = ops.convert_to_tensor(self.average)
+            self.average.assign(self.shared(average))
+        return self.shared(value)
+
+    def shared(self, value: Any, counted: Any = None) -> Any:
+        """Every member with the mean of its group, of those that count.
+
+        Means are taken of the distances from the largest member: of equal values the
+        mean is that value, to the bit.
+        """
         groups = ops.reshape(ops.convert_to_tensor(self.groups), (-1,))
         free = ops.cast(ops.convert_to_tensor(self.free), "float32")
         flat = ops.reshape(ops.cast(value, "float32"), (-1,))
+        if counted is None:
+            counted = self._unmasked(value)
+        counted = ops.reshape(ops.cast(counted, "float32"), (-1,))
+        count = self.free.shape[0]
+        largest = ops.segment_max(flat, groups, num_segments=count)
+        away = (flat - ops.take(largest, groups)) * counted
+        sums = ops.segment_sum(away, groups, num_segments=count)
+        sizes = ops.segment_sum(counted, groups, num_segments=count)
+        means = ops.take(largest + sums / ops.maximum(sizes, 1.0), groups)
+        means = ops.where(ops.take(free, groups) > 0, means, 0.0)
+        found = ops.reshape(means, value.shape)
+        return ops.cast(found, value.dtype)
+
+    def _unmasked(self, value: Any) -> Any:
+        """A weight that is pruned has no say."""
         counted = ops.ones_like(value)
         for link in constraints.links(self.variable):
             if link.stage is constraints.Stage.MASK:
-                counted = link(counted)  # a weight that is pruned has no say
-        counted = ops.reshape(ops.cast(counted, "float32"), (-1,))
-        count = self.free.shape[0]
-        sums = ops.segment_sum(flat * counted, groups, num_segments=count)
-        sizes = ops.segment_sum(counted, groups, num_segments=count)
-        means = free * sums / ops.maximum(sizes, 1.0)
-        found = ops.reshape(ops.take(means, groups), value.shape)
-        return ops.cast(found, value.dtype)
+                counted = link(counted)
+        return counted
 
 
 class Attachment:
@@ -60,7 +88,9 @@ class Attachment:
 
         groups = variable("groups", target.shape, "int32")
         free = variable("free", (places,), "bool")
-        self.link = ClusterLink(target.variable, groups, free, owner)
+        optimizer = step_variables.base_optimizer(model.optimizer)
+        average = _private.average_of(optimizer, target.variable)
+        self.link = ClusterLink(target.variable, groups, free, average, owner)
         constraints.push(target.variable, self.link)
 
     @property
@@ -100,6 +130,17 @@ class Attachment:
         after = arrays.to_numpy(variable).astype(before.dtype)
         length = float(np.linalg.norm(before)) or 1.0
         return float(np.linalg.norm(after - before)) / length
+
+    def settle(self) -> None:
+        """Gives each weight the value of its group, if it has another; zeros stay.
+
+        For the end of a fit: masks may be off already, and their zeros do not count.
+        """
+        variable = self.target.variable
+        value = ops.convert_to_tensor(variable)
+        alive = ops.not_equal(value, 0)
+        shared = self.link.shared(value, ops.cast(alive, "float32"))
+        variable.assign(ops.where(alive, shared, value))
 
     def release(self) -> None:
         """Puts constraint and optimizer back as they were; can be repeated."""

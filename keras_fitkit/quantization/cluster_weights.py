@@ -231,6 +231,9 @@ class ClusterWeights(FitCallback):
         super().on_train_end(logs)
         model = self.model  # on JAX this brings the weights back
         if self._attached:
+            if self._groups:
+                for each in self._attached:
+                    each.settle()  # averages may have been put in, or older weights
             self._release()
             model.make_train_function(force=True)
 

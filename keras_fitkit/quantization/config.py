@@ -127,9 +127,10 @@ PRESETS: dict[str, QuantizeConfig] = {
 """Ready-made configs, each with the format that it stands for:
 
 - "int8": int8 weights and activations, LiteRT's full-integer kernels everywhere.
-- "int8-weights": int8 weights, computed in float; LiteRT's dynamic-range kernels.
+- "int8-weights": int8 weights that LiteRT turns into floats when it runs.
 - "int4-weights", "int2-weights": 4 or 2 bits a weight, computed in float or int8.
-- "int4": 4-bit weights and activations; LiteRT stores the activations as int8.
+- "int4": 4-bit weights and activations. LiteRT has no such activations: what
+  `export_litert(mode="float32")` writes has the weights alone on their grid.
 - "int16x8": int16 activations and int8 weights; LiteRT's reference kernels, slow.
 - "float16": float16 weights; LiteRT computes in float32 on a CPU.
 """

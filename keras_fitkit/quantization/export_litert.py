@@ -106,6 +106,7 @@ def export_litert(
         "calibration": calibration,
         "io_dtype": io_dtype,
     }
+    _check_widths(wrappers, mode)
     grids_ = _grids(wrappers, mode, bool(quantizers))
     content = _kept(convert.convert(plain, mode, **how), grids_)
     file = LiteRTModel(content)
@@ -200,6 +201,23 @@ def _check_calibrated(mode: str, quantizers: Sequence[Any], calibration: Any) ->
         allowed = f"samples of the inputs for mode='{mode}' of this model"
         hint = "Some hundred rows of the training data, or train with kf.quantize_model"
         raise ValueError(arguments.message("calibration_data", allowed, None, hint))
+    if calibration is not None and not needs:
+        allowed = f"None for mode='{mode}' of this model"
+        hint = "A model that was trained for int8 knows its ranges."
+        raise ValueError(arguments.message("calibration_data", allowed, "data", hint))
+
+
+def _check_widths(wrappers: Sequence[QuantizeWrapper], mode: str) -> None:
+    """Weights that the mode would put on another grid than the one they learned."""
+    for wrapper in wrappers:
+        bits = wrapper.config.weight_bits
+        if not isinstance(bits, int) or not wrapper.kernels:
+            continue
+        wide = mode == "int8" and bits > CONVERTER_BITS
+        if wide or (bits < CONVERTER_BITS and mode not in ("int8", "float32")):
+            allowed = f"one whose weights keep their {bits}-bit grid in the file"
+            hint = f"{wrapper.layer.name} has weights of {bits} bits."
+            raise ValueError(arguments.message("mode", allowed, mode, hint))
 
 
 def _check_io(io_dtype: str, mode: str) -> None:
@@ -252,7 +270,9 @@ def _grids(
         bits = wrapper.config.weight_bits
         if not isinstance(bits, int) or bits > CONVERTER_BITS:
             continue
-        if ranges and bits == CONVERTER_BITS and not wrapper.config.learned_weights:
+        config = wrapper.config
+        own = config.per_channel and not config.learned_weights
+        if ranges and bits == CONVERTER_BITS and own:
             continue  # the converter's own grid
         for index, kernel in enumerate(wrapper.kernels):
             codes = fake_quant.codes(

@@ -77,8 +77,14 @@ def learned_weights(weight: Tensor, step: Tensor, bits: int) -> Tensor:
 
 
 def first_step(weight: Tensor, axes: Sequence[int] | None, bits: int) -> Tensor:
-    """Where LSQ begins: 2 mean|w| / sqrt(n), of the shape of `weight_scale`."""
-    mean = ops.mean(ops.abs(weight), axis=_axis(axes), keepdims=True)
+    """Where LSQ begins: 2 mean|w| / sqrt(n), of the shape of `weight_scale`.
+
+    The mean is that of the weights that are not zero: pruned ones tell nothing.
+    """
+    size = ops.sum(ops.abs(weight), axis=_axis(axes), keepdims=True)
+    nonzero = ops.cast(ops.not_equal(weight, 0.0), weight.dtype)
+    count = ops.sum(nonzero, axis=_axis(axes), keepdims=True)
+    mean = size / ops.maximum(count, 1.0)
     return ops.maximum(2 * mean / levels(bits) ** 0.5, TINY)
 
 

@@ -33,6 +33,12 @@ def is_exporting() -> bool:
     return _exporting.get()
 
 
+def is_float(tensor: Any) -> bool:
+    """Whether a tensor is of floats: others (indices, masks) are never rounded."""
+    dtype = str(keras.backend.standardize_dtype(tensor.dtype))
+    return dtype.startswith(("float", "bfloat"))
+
+
 @serializable
 class FakeQuantize(keras.layers.Layer):
     """Rounds a tensor to 2^bits values between two ends that it learns.
@@ -116,7 +122,9 @@ class FakeQuantize(keras.layers.Layer):
             self.high_factor = number("high_factor", "ones", dtype="float32")
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """The tensor on the grid, in its own dtype."""
+        """The tensor on the grid, in its own dtype; integers as they are."""
+        if not is_float(inputs):
+            return inputs
         if training:
             self.observe([inputs])
         return self.quantized(inputs, training=training)

@@ -93,7 +93,7 @@ class _File:
         scales = np.array(tensor.quantization.scale, np.float64)
         axis = int(tensor.quantization.quantizedDimension)
         channels = len(grid.rows)
-        if data.shape[axis] != channels:
+        if data.shape[axis] != channels or not self._is_kernel(index):
             return False
         rows = np.moveaxis(data, axis, 0).reshape(channels, -1).astype(np.float64)
         largest = np.maximum(np.abs(grid.rows).max(axis=1), 1)
@@ -184,12 +184,35 @@ class _File:
             raw = (halves[0::2] | (halves[1::2] << 4)).astype(np.uint8).tobytes()
         self.model.buffers[tensor.buffer].data = np.frombuffer(raw, np.uint8)
 
+    def _bias_places(self) -> dict[int, int]:
+        """Operations whose weights can have any scale -> where their bias is."""
+        known = self.schema.BuiltinOperator
+        kernels = (known.FULLY_CONNECTED, known.CONV_2D, known.DEPTHWISE_CONV_2D)
+        return {**dict.fromkeys(kernels, 2), known.TRANSPOSE_CONV: 3}
+
+    def _consumers(self, index: int) -> list[tuple[int, list[int]]]:
+        """The operations that read a tensor: their codes and inputs."""
+        codes = self.model.operatorCodes
+        return [
+            (codes[one.opcodeIndex].builtinCode, [int(i) for i in one.inputs])
+            for one in self.graph.operators
+            if index in [int(i) for i in one.inputs]
+        ]
+
+    def _is_kernel(self, index: int) -> bool:
+        """Whether all that read it are kernels: others pass its codes on."""
+        places = self._bias_places()
+        found = self._consumers(index)
+        return bool(found) and all(
+            code in places and inputs.index(index) == 1 for code, inputs in found
+        )
+
     def _rescale_biases(self, index: int, old: Any, new: Any) -> None:
-        for operator in self.graph.operators:
-            inputs = [int(one) for one in operator.inputs]
-            if index not in inputs or len(inputs) < 3 or inputs[2] < 0:
+        places = self._bias_places()
+        for code, inputs in self._consumers(index):
+            if len(inputs) <= places[code] or inputs[places[code]] < 0:
                 continue
-            bias = self.graph.tensors[inputs[2]]
+            bias = self.graph.tensors[inputs[places[code]]]
             raw = self.model.buffers[bias.buffer].data
             if bias.type != self.schema.TensorType.INT32 or raw is None:
                 continue

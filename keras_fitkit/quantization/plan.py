@@ -10,6 +10,7 @@ import keras
 from keras_fitkit._core._private import GraphNode
 from keras_fitkit._core.graph import Graph
 from keras_fitkit.quantization import activations, layer_calls, rules
+from keras_fitkit.quantization.fake_quantize import is_float
 
 # Operations outside layers (x + y of symbolic tensors) with int8 kernels in LiteRT.
 _OPERATIONS = ("Add", "Subtract", "Multiply", "Maximum", "Minimum", "Mean", "Relu")
@@ -57,13 +58,15 @@ def places(graph: Graph, floats: set[int]) -> dict[int, Place]:
                 found[id(other)].rule.kind != rules.FLOAT
                 for other in graph.consumers(node)
             )
+            floats_out = any(is_float(one) for one in node.outputs)
+            leads = leads and floats_out
             found[id(node)] = dataclasses.replace(place, quantizes_output=leads)
     return found
 
 
 def rounds_input(graph: Graph, tensor: Any, found: dict[int, Place]) -> bool:
     """Whether an input of the model is put on a grid."""
-    if not str(tensor.dtype).startswith(("float", "bfloat")):
+    if not is_float(tensor):
         return False
     users = graph.users(tensor)
     return any(found[id(node)].rule.kind != rules.FLOAT for node in users)
@@ -79,6 +82,8 @@ def _place(graph: Graph, node: GraphNode, floats: set[int]) -> Place:
     reason = rule.reason
     if rule.kind == rules.FLOAT:
         return Place(rule, False, reason or "no rule for it")
+    if not any(is_float(one) for one in node.outputs):
+        return Place(rules.Rule(rules.FLOAT), False)  # indices, masks
     if not reason:
         reason = _unknown_activation(layer)
     alone = _is_norm(layer) and not _folds(graph, node)

@@ -14,7 +14,7 @@ from keras_fitkit._core.selection import Choice, Selection
 from keras_fitkit.quantization import plan, rules
 from keras_fitkit.quantization.bit_reports import BitAssignment
 from keras_fitkit.quantization.config import QuantizeConfig, resolve
-from keras_fitkit.quantization.fake_quantize import FakeQuantize
+from keras_fitkit.quantization.fake_quantize import FakeQuantize, is_float
 from keras_fitkit.quantization.wrapper import QuantizeWrapper
 
 
@@ -100,7 +100,7 @@ def quantize_model(
         raise ValueError(arguments.message("model", "a plain model", model.name, hint))
     arguments.flag("return_report", return_report)
     if isinstance(config, BitAssignment):
-        overrides = {**(overrides or {}), **config.overrides}
+        overrides = {**(overrides or {}), **_added(config.overrides, overrides)}
         config = config.config
     choices = _Choices(model, resolve(config), overrides or {}, exclude)
     quantizer = _Quantizer(choices)
@@ -111,6 +111,13 @@ def quantize_model(
             f"`model` must have a layer to quantize. Those there stay float: {listed}."
         )
     return (made, quantizer.floats) if return_report else made
+
+
+def _added(found: Mapping[str, Any], overrides: Any) -> dict[str, Any]:
+    """What was assigned, but for what the user has named."""
+    if not isinstance(overrides, Mapping):
+        return dict(found)
+    return {path: one for path, one in found.items() if path not in overrides}
 
 
 class _Choices:
@@ -164,6 +171,7 @@ class _Quantizer:
         self.floats: list[StaysFloat] = []
         self.wrapped = 0
         self._copies: dict[int, Any] = {}
+        self._quantizers: dict[tuple[int, int], FakeQuantize] = {}
 
     def rebuild(self, model: Any, prefix: str = "") -> Any:
         """The new model."""
@@ -179,7 +187,7 @@ class _Quantizer:
         def begin(old: Any, new: Any) -> Any:
             if prefix or not plan.rounds_input(found, old, places):
                 return new  # an inner model gets what is on a grid already
-            return self._rounded(old.name, self.choices.config, new)
+            return self._rounded(old, 0, self.choices.config, new)
 
         def call(node: GraphNode, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
             operation, place = node.operation, places[id(node)]
@@ -196,15 +204,19 @@ class _Quantizer:
             if not place.quantizes_output or wraps:
                 return outputs
             config = config or self.choices.config
-            return keras.tree.map_structure(
-                lambda one: self._rounded(operation.name, config, one), outputs
-            )
+            flat = [
+                self._rounded(operation, place_, config, one)
+                for place_, one in enumerate(keras.tree.flatten(outputs))
+            ]
+            return keras.tree.pack_sequence_as(outputs, flat)
 
         inputs, outputs = graph.rebuild(found, call, begin)
         new = keras.Model(inputs, outputs, name=model.name)
+        if not model.trainable:
+            new.trainable = False
         for old, copy in made:
             _copy_weights(old, copy)
-        new.trainable = model.trainable
+            _copy_trainable(old, copy)
         return new
 
     def _config(self, prefix: str, operation: Any) -> QuantizeConfig | None:
@@ -234,16 +246,23 @@ class _Quantizer:
         self.wrapped += 1
         return wrapper
 
-    def _rounded(self, name: str, config: QuantizeConfig, tensor: Any) -> Any:
-        if config.activation_bits is None:
+    def _rounded(
+        self, source: Any, place: int, config: QuantizeConfig, tensor: Any
+    ) -> Any:
+        """One output of an operation, or an input, on a grid of its own."""
+        if config.activation_bits is None or not is_float(tensor):
             return tensor
-        return FakeQuantize(
-            config.activation_bits,
-            learned=config.learned_ranges,
-            momentum=config.momentum,
-            start_step=config.start_step,
-            name=f"quant_{name}",
-        )(tensor)
+        key = (id(source), place)
+        if key not in self._quantizers:
+            name = f"quant_{source.name}" + (f"_{place}" if place else "")
+            self._quantizers[key] = FakeQuantize(
+                config.activation_bits,
+                learned=config.learned_ranges,
+                momentum=config.momentum,
+                start_step=config.start_step,
+                name=name,
+            )
+        return self._quantizers[key](tensor)
 
 
 def _copy_weights(old: Any, copy: Any) -> None:
@@ -251,8 +270,27 @@ def _copy_weights(old: Any, copy: Any) -> None:
         return
     plain = copy.layer if isinstance(copy, QuantizeWrapper) else copy
     plain.set_weights(old.get_weights())
+    for _, layer in (("", plain), *layers.leaf_layers(plain)):
+        if hasattr(layer, "finalize_state"):  # an adapted Normalization
+            layer.finalize_state()
     if isinstance(copy, QuantizeWrapper):
         copy.begin_grids()
+
+
+def _copy_trainable(old: Any, copy: Any) -> None:
+    """Flags of a layer, of all below it and of its variables: setting one sets all."""
+    if not isinstance(old, keras.layers.Layer) or isinstance(old, keras.Model):
+        return
+    old_layer = old.layer if isinstance(old, QuantizeWrapper) else old
+    copy.trainable = old_layer.trainable
+    plain = copy.layer if isinstance(copy, QuantizeWrapper) else copy
+    pairs = zip(layers.leaf_layers(old_layer), layers.leaf_layers(plain), strict=True)
+    for (_, one), (_, other) in pairs:
+        if other.trainable != one.trainable:
+            other.trainable = one.trainable
+    for one, other in zip(old_layer.variables, plain.variables, strict=True):
+        if other.trainable != one.trainable:
+            other.trainable = one.trainable
 
 
 def strip_quantization(model: Any) -> Any:
@@ -314,7 +352,9 @@ class _Stripper:
                 old.put_weights(copy)
             else:
                 _copy_weights(old, copy)
-        new.trainable = model.trainable
+            _copy_trainable(old, copy)
+        if not model.trainable:
+            new.trainable = False
         return new
 
     def _copy(self, operation: Any) -> Any:

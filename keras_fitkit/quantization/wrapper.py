@@ -13,7 +13,11 @@ from keras_fitkit._core import _private, arguments, kernels
 from keras_fitkit._core.serialization import serializable
 from keras_fitkit.quantization import activations, layer_calls, rules
 from keras_fitkit.quantization.config import QuantizeConfig, resolve
-from keras_fitkit.quantization.fake_quantize import FakeQuantize, is_exporting
+from keras_fitkit.quantization.fake_quantize import (
+    FakeQuantize,
+    is_exporting,
+    is_float,
+)
 from keras_fitkit.quantization.kernel_grids import KernelGrids
 
 
@@ -165,8 +169,15 @@ class QuantizeWrapper(keras.layers.Wrapper):
             return outputs
         if self.rule.kind == rules.SHARED:
             return self.after.quantized(outputs, training=training)
+        if training:  # of several outputs one range covers all
+            self.after.observe(
+                [one for one in keras.tree.flatten(outputs) if is_float(one)]
+            )
         return keras.tree.map_structure(
-            lambda one: self.after(one, training=training), outputs
+            lambda one: (
+                self.after.quantized(one, training=training) if is_float(one) else one
+            ),
+            outputs,
         )
 
     def _run(self, inputs: Any, args: Any, kwargs: Any, training: Any) -> Any:

@@ -54,6 +54,7 @@ LAYERS = {
     "conv": (lambda: layers.Conv2D(4, 3, padding="same"), (8, 8, 3)),
     "strides": (lambda: layers.Conv2D(4, 3, strides=2), (8, 8, 3)),
     "conv1d": (lambda: layers.Conv1D(4, 3), (8, 3)),
+    "transposed with bias": (lambda: layers.Conv2DTranspose(4, 2, 2), (4, 4, 3)),
     "transposed": (lambda: layers.Conv2DTranspose(4, 3), (6, 6, 3)),
     "depthwise": (lambda: layers.DepthwiseConv2D(3), (8, 8, 3)),
     "average": (lambda: layers.AveragePooling2D(2), (8, 8, 3)),
@@ -109,6 +110,35 @@ def test_trained_grids_are_kept_to_the_integer(config, tmp_path):
             assert any(
                 one.size == wanted.size and np.array_equal(one, wanted) for one in kept
             )
+
+
+@pytest.mark.parametrize("layer", ["transposed", "embedding"])
+def test_a_grid_of_few_bits_on_other_layers_is_kept_or_refused(layer, tmp_path):
+    keras.utils.set_random_seed(2)
+    config = QuantizeConfig(weight_bits=4)
+    path = tmp_path / "m.tflite"
+    if layer == "embedding":
+        inputs = keras.Input((5,), dtype="int32")
+        x = layers.Embedding(30, 6, name="table")(inputs)
+        model = keras.Model(inputs, layers.Dense(3)(x))
+        given = np.random.default_rng(1).integers(0, 30, (16, 5))
+        qat = quantize_model(model, config)
+        qat(given, training=True)
+        with pytest.raises(ValueError, match=r"on the grid.*table"):
+            export_litert(qat, path)
+        return
+    inputs = keras.Input((4, 4, 3))
+    x = layers.Conv2DTranspose(6, 2, 2, bias_initializer="normal", name="up")(inputs)
+    qat = quantize_model(keras.Model(inputs, x), config)
+    for variable in qat.trainable_variables:
+        if variable.name == "bias":
+            variable.assign(variable + 0.5)
+    given = np.random.default_rng(1).normal(size=(16, 4, 4, 3)).astype("float32")
+    for _ in range(3):
+        qat(given, training=True)
+    report = export_litert(qat, path, check_data=given)
+    assert report.float_ops == ()
+    assert max(one.max_steps for one in report.layers) <= 2.01
 
 
 def integers(path, *, sort=True):
@@ -239,6 +269,11 @@ def test_bad_input_leaves_no_file(tmp_path):
             export_litert(given, path, **arguments)
     with pytest.raises(ValueError, match="a path in a folder that exists"):
         export_litert(model, tmp_path / "no" / "m.tflite")
+    with pytest.raises(ValueError, match="`calibration_data` must be None for mode="):
+        export_litert(model, path, mode="dynamic", calibration_data=FLAT)
+    few = quantize_model(model, "int4-weights")
+    with pytest.raises(ValueError, match=r"`mode` must be.*4-bit grid.*hidden"):
+        export_litert(few, path, mode="dynamic")
     narrow = quantize_model(model, "int4")
     narrow(FLAT, training=True)
     with pytest.raises(ValueError, match="activations of 8 or 16 bits"):

@@ -49,6 +49,7 @@ def test_it_rounds_where_the_converter_looks():
     assert kernels == {"conv", "depth", "side", "logits"}
 
 
+@pytest.mark.slow
 def test_training_goes_on_in_a_saved_model(tmp_path):
     qat = trained(quantize_model(cnn(dropout=0.0), "int4"))
     qat.save(tmp_path / "qat.keras")
