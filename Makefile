@@ -30,9 +30,8 @@ OLDEST := 'keras==3.12.*' 'tensorflow==2.20.*' 'numpy==1.26.*' \
   'tensorflow-model-optimization==0.8.0'
 
 bin := .venv/bin
-# Tests go one by one to the process that is free; conftest.py says what stays together.
-pytest = -m pytest -n $(strip $(PYTEST_WORKERS)) --dist loadgroup --no-loadscope-reorder \
-  $(strip $(PYTEST_ARGS))
+# A file stays in one process: the examples of a document build on each other.
+pytest = -m pytest -n $(strip $(PYTEST_WORKERS)) --dist loadfile $(strip $(PYTEST_ARGS))
 
 export PYTHON := $(strip $(PYTHON))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

@@ -173,12 +173,8 @@ SybilItem._traceback_filter = _readable_failure
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the shuffled examples of a file in order again; skips by backend.
-
-    Slow tests come first: one that is left for the end keeps a single process busy. The
-    examples of a file build on each other, so they stay in one process.
-    """
-    places: dict[pytest.Item, tuple[bool, int, int]] = {}
+    """Puts the shuffled examples of a file in order again; skips by backend."""
+    places: dict[pytest.Item, tuple[int, int]] = {}
     first: dict[Path, int] = {}
     for index, item in enumerate(items):
         if isinstance(item, SybilItem):
@@ -186,10 +182,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             around = getattr(example, "around", example.document.text)
             if TENSORFLOW_ONLY.search(around):
                 item.add_marker(pytest.mark.tensorflow_only)
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
-            places[item] = True, first.setdefault(item.path, index), example.line
+            places[item] = first.setdefault(item.path, index), example.line
         else:
-            places[item] = not item.get_closest_marker("slow"), index, 0
+            places[item] = index, 0
         if item.get_closest_marker("tensorflow_only"):
             skip_elsewhere(item)
     items.sort(key=places.__getitem__)

@@ -9,8 +9,6 @@ import pytest
 
 REPORT = """
 import json, os, sys
-
-pytestmark = pytest.mark.xdist_group("import")  # they share what takes long to make
 modules = sorted({name.partition(".")[0] for name in sys.modules})
 print(json.dumps({"environment": dict(os.environ), "modules": modules}))
 """

@@ -113,7 +113,10 @@ class _File:
         self._rescale_biases(index, np.broadcast_to(scales, channels), new)
         tensor.quantization.scale = [float(one) for one in new.astype(np.float32)]
         tensor.quantization.zeroPoint = [0] * channels
-        self._store(tensor, codes, grid.bits)
+        transposed = self.schema.BuiltinOperator.TRANSPOSE_CONV
+        codes_of = [code for code, _ in self._consumers(index)]
+        # That kernel takes 8 bits alone: the same codes, not packed.
+        self._store(tensor, codes, 8 if transposed in codes_of else grid.bits)
         return True
 
     def _replace_float(self, index: int, tensor: Any, data: Any, grid: Any) -> bool:

@@ -6,10 +6,6 @@ import pytest
 
 from keras_fitkit._core import _private, metric_names
 
-pytestmark = pytest.mark.xdist_group(
-    "metric names"
-)  # they share what takes long to make
-
 
 @pytest.fixture(scope="module")
 def fitted():

@@ -11,10 +11,6 @@ from keras_fitkit._core import targets
 from keras_fitkit.pruning import _prune_arguments
 from keras_fitkit.pruning.mask_rule import Moment
 
-pytestmark = pytest.mark.xdist_group(
-    "mask memory"
-)  # they share what takes long to make
-
 # Two kernels of one size: what holds all scores at once shows as three kernels.
 SIZE = 1000
 

@@ -19,11 +19,7 @@ from keras_fitkit.pruning import tfmot_masks
 from tests.pruning import tfmot_child
 from tests.tools import warns_once
 
-pytestmark = [
-    pytest.mark.tensorflow_only,
-    pytest.mark.slow,
-    pytest.mark.xdist_group("tfmot"),
-]
+pytestmark = [pytest.mark.tensorflow_only, pytest.mark.slow]
 
 SAMPLES = 100  # 7 steps an epoch, the last of 4 samples
 STEPS = np.arange(1, 50)

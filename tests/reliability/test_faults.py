@@ -18,8 +18,6 @@ from keras_fitkit.checkpoint import archive, folder, lock
 from tests.checkpoint.models import Crash, assert_same, train
 from tests.tools import warns_once
 
-pytestmark = pytest.mark.xdist_group("faults")  # they share what takes long to make
-
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
