@@ -64,12 +64,12 @@ class FakeQuantize(keras.layers.Layer):
         TypeError, ValueError: an argument outside its range, by name.
 
     Example:
-        >>> import numpy as np
+        >>> import keras, numpy as np
         >>> from keras_fitkit.quantization import FakeQuantize
         >>> layer = FakeQuantize(bits=4)
         >>> x = np.linspace(0, 3, 100).astype("float32")
         >>> y = layer(x, training=True)
-        >>> len(set(np.array(y).tolist()))
+        >>> len(np.unique(keras.ops.convert_to_numpy(y)))
         16
 
     References:

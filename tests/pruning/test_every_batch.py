@@ -117,7 +117,7 @@ def test_fit_again_and_after_a_fit_that_raised():
             if batch == 3:
                 raise RuntimeError("the user's own")
 
-    model = conv_net()
+    model = conv_net("adam")
     check(model)
     prune = kf.PruneSchedule(0.8)
     with pytest.raises(RuntimeError, match="the user's own"):
