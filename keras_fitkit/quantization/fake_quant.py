@@ -81,10 +81,10 @@ def first_step(weight: Tensor, axes: Sequence[int] | None, bits: int) -> Tensor:
 
     The mean is that of the weights that are not zero: pruned ones tell nothing.
     """
-    size = ops.sum(ops.abs(weight), axis=_axis(axes), keepdims=True)
-    nonzero = ops.cast(ops.not_equal(weight, 0.0), weight.dtype)
-    count = ops.sum(nonzero, axis=_axis(axes), keepdims=True)
-    mean = size / ops.maximum(count, 1.0)
+    how: dict[str, Any] = {"axis": _axis(axes), "keepdims": True}
+    nonzero = ops.cast(ops.not_equal(weight, 0.0), "float32")
+    share = ops.mean(nonzero, **how)
+    mean = ops.mean(ops.abs(weight), **how) / ops.maximum(share, TINY)
     return ops.maximum(2 * mean / levels(bits) ** 0.5, TINY)
 
 
