@@ -25,6 +25,7 @@ OURS: dict[str, dict[str, Any]] = {
     "int4 weights": {"weight_bits": 4, "activation_bits": None},
     "int2 weights": {"weight_bits": 2, "activation_bits": None},
     "4-4": {"weight_bits": 4, "activation_bits": 4},
+    "3-3": {"weight_bits": 3, "activation_bits": 3},
 }
 CALIBRATION_ROWS, LATENCY_ROWS = 500, 300
 FOREVER_BATCHES = 20
@@ -112,8 +113,8 @@ class Quantizer(Trainer):
             }
 
     def _written(self, model: Any, arm: str, path: Path) -> bool:
-        """Whether the arm has a file; one with 4-bit activations has none."""
-        if arm in ("4-4", "keras quantize"):
+        """Whether the arm has a file: none for activations of fewer than 8 bits."""
+        if arm in ("4-4", "3-3", "keras quantize"):
             return False
         if arm == "tfmot int8":
             tf = importlib.import_module("tensorflow")

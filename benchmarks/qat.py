@@ -12,14 +12,15 @@ trains on with the same batches, epochs and learning rates (Adam, cosine decay):
   calibrate on, and "keras quantize", `model.quantize("int8")` of Keras, which takes
   Dense layers alone and cannot be written as a file.
 - "int8", "int4 weights", "int2 weights": `kf.quantize_model`, written and run.
-- "4-4": 4 bits for weights and activations. LiteRT has no such activations, so it is
-  run in Keras.
+- "4-4", "3-3": 4 or 3 bits for weights and activations. LiteRT has no such activations,
+  so they are run in Keras.
 - "tfmot int8": tfmot's `quantize_model` on tf_keras, in a process of its own.
 
 Errors are counted on the file where there is one. Limits (issue 5): int8 within 0.1
-point of float, 4-bit weights within 0.2, 4-4 within 0.3; for int8 file and Keras name
-the same digit in 99.9 % of the rows and differ by at most 0.05 point. "step" rows are
-CPU time: a step for integers over a plain one, in turns within a process, at most 1.20.
+point of float, 4-bit weights within 0.2, 4-4 within 0.3, 3-3 within 0.7; for int8 file
+and Keras name the same digit in 99.9 % of the rows and differ by at most 0.05 point.
+"step" rows are CPU time: a step for integers over a plain one, in turns within a
+process, at most 1.20.
 
 Each finished row is appended to `--json` and not run again; `--only` takes the rows
 whose name, such as "depthwise/int8/0", contains the text. `--quick` trains for one
@@ -58,10 +59,12 @@ ARMS = (
     "int4 weights",
     "int2 weights",
     "4-4",
+    "3-3",
     "keras quantize",
     PEER,
 )
-LIMITS = {"int8": 0.1, "int4 weights": 0.2, "4-4": 0.3}  # points above float
+# Points above float.
+LIMITS = {"int8": 0.1, "int4 weights": 0.2, "4-4": 0.3, "3-3": 0.7}
 AGREEMENT, MOST_STEP = 0.999, 1.20
 SEEDS = (0, 1, 2)
 START_EPOCHS, EPOCHS = 4, 3

@@ -15,7 +15,6 @@ from types import FrameType
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_fitkit._core import arrays
 
@@ -248,9 +247,9 @@ def validation_weights(callbacks: tuple[Any, ...]) -> Iterator[None]:
         # compiled step given the weights frees for both.
         for callback in swaps:
             for variable in _averages(callback.model.optimizer):
-                variable.assign(_copy(variable))
+                variable.assign(arrays.copied(variable))
     kept = [
-        (variable, _copy(variable))
+        (variable, arrays.copied(variable))
         for callback in waiting
         for variable in (
             *callback.model.trainable_variables,
@@ -276,10 +275,6 @@ def _averages(optimizer: Any) -> list[Any]:
         for one in getattr(inner, "optimizers", [inner])
         for variable in getattr(one, "_model_variables_moving_average", ())
     ]
-
-
-def _copy(variable: Any) -> Any:
-    return np.array(arrays.to_numpy(variable))
 
 
 def global_seeds() -> list[Any]:

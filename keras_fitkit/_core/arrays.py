@@ -19,6 +19,15 @@ def to_numpy(value: Any) -> Any:
     return np.asarray(keras.ops.convert_to_numpy(value))
 
 
+def copied(value: Any) -> Any:
+    """An array of its own, for another variable.
+
+    On JAX assigning one variable to another makes them share a buffer, which a compiled
+    step that is given both refuses, and one that is given either frees for both.
+    """
+    return np.array(to_numpy(value))
+
+
 def read_only(variable: Any) -> Any:
     """The values of a variable for reading now, without a copy where that can be had.
 

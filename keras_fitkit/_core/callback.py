@@ -153,7 +153,7 @@ def _plain(value: Any, where: str) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
     if isinstance(value, (np.ndarray, keras.Variable)) or keras.ops.is_tensor(value):
-        array = np.array(arrays.to_numpy(value))  # a copy, never a view
+        array = arrays.copied(value)  # a copy, never a view
         if array.dtype != object:
             return array
     allowed = "made of plain values and arrays to be stored as state"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import keras
 
@@ -14,18 +15,43 @@ from keras_fitkit._core._private import GraphNode
 
 
 @dataclasses.dataclass(frozen=True)
-class Graph:
+class Call:
+    """One call of a layer or operation, in a model or in a model nested in it.
+
+    Attributes:
+        path: names of the nested models and the operation, joined by "/".
+        operation: what is called; no model whose graph can be read.
+        inputs, outputs: the symbolic tensors, across the borders of nested models.
+        key: of the call in its own graph: `key_of(node)`.
+    """
+
+    path: str
+    operation: Any
+    inputs: tuple[Any, ...]
+    outputs: tuple[Any, ...]
+    key: int
+
+
+Node = TypeVar("Node", GraphNode, Call)
+
+
+@dataclasses.dataclass(frozen=True)
+class Graph(Generic[Node]):
     """The calls of a functional or Sequential model, and who uses what.
+
+    They are `GraphNode`s, or the `Call`s of a flat graph.
 
     Attributes:
         model: the model.
         nodes: its calls, in an order in which they can be made.
+        outputs: the tensors that it gives out.
     """
 
     model: Any
-    nodes: tuple[GraphNode, ...]
+    nodes: tuple[Node, ...]
+    outputs: tuple[Any, ...]
 
-    def consumers(self, node: GraphNode) -> list[GraphNode]:
+    def consumers(self, node: Node) -> list[Node]:
         """The calls that take an output of `node`, once for each time they do."""
         made = {id(tensor) for tensor in node.outputs}
         return [
@@ -35,23 +61,23 @@ class Graph:
             if id(tensor) in made
         ]
 
-    def users(self, tensor: Any) -> list[GraphNode]:
+    def users(self, tensor: Any) -> list[Node]:
         """The calls that take a tensor."""
         return [
             node for node in self.nodes if any(tensor is one for one in node.inputs)
         ]
 
-    def is_output(self, node: GraphNode) -> bool:
+    def is_output(self, node: Node) -> bool:
         """Whether the model gives out what `node` computes."""
         made = {id(tensor) for tensor in node.outputs}
-        return any(id(tensor) in made for tensor in self.model.outputs)
+        return any(id(tensor) in made for tensor in self.outputs)
 
-    def only_consumer(self, node: GraphNode) -> GraphNode | None:
+    def only_consumer(self, node: Node) -> Node | None:
         """The one call that takes what `node` computes, if nothing else does."""
         found = self.consumers(node)
         return found[0] if len(found) == 1 and not self.is_output(node) else None
 
-    def producer(self, tensor: Any) -> GraphNode | None:
+    def producer(self, tensor: Any) -> Node | None:
         """The call that a tensor comes from; None for an input of the model."""
         for node in self.nodes:
             if any(tensor is one for one in node.outputs):
@@ -82,13 +108,80 @@ def check_functional(name: str, model: Any) -> Any:
     return model
 
 
-def graph_of(model: Any) -> Graph:
+def graph_of(model: Any) -> Graph[GraphNode]:
     """The graph of a model that `is_functional`."""
-    return Graph(model, tuple(_private.graph_nodes(model)))
+    nodes = tuple(_private.graph_nodes(model))
+    return Graph(model, nodes, tuple(model.outputs))
+
+
+def key_of(node: GraphNode) -> int:
+    """What tells a node from the others, as long as its model lives."""
+    return id(node.outputs[0])
+
+
+def flat(model: Any) -> Graph[Call]:
+    """The graph of a functional model and of those in it, as one.
+
+    A nested model that is called twice is there twice, with tensors of its own.
+    """
+    calls: list[Call] = []
+
+    def visit(path: str, node: GraphNode, values: dict[int, Any]) -> list[Any]:
+        inputs = tuple(values[id(tensor)] for tensor in node.inputs)
+        outputs = [keras.KerasTensor(one.shape, one.dtype) for one in node.outputs]
+        calls.append(Call(path, node.operation, inputs, tuple(outputs), key_of(node)))
+        return outputs
+
+    outputs = _walk(model, list(model.inputs), visit, "")
+    return Graph(model, tuple(calls), tuple(outputs))
+
+
+def run(model: Any, inputs: Sequence[Any]) -> tuple[list[Any], list[list[Any]]]:
+    """Computes a functional model in inference mode, and shows what is inside.
+
+    Args:
+        model: the model.
+        inputs: a tensor for each of `model.inputs`.
+
+    Returns:
+        Its outputs, flat, and the outputs of each call of `flat(model)`.
+    """
+    found: list[list[Any]] = []
+
+    def visit(path: str, node: GraphNode, values: dict[int, Any]) -> list[Any]:
+        args, kwargs = node.arguments(values)
+        call = getattr(node.operation, "call", node.operation)
+        if "training" in inspect.signature(call).parameters:
+            kwargs = {**kwargs, "training": False}
+        outputs = keras.tree.flatten(node.operation(*args, **kwargs))
+        found.append(outputs)
+        return list(outputs)
+
+    return _walk(model, inputs, visit, ""), found
+
+
+def _walk(
+    model: Any,
+    inputs: Sequence[Any],
+    visit: Callable[[str, GraphNode, dict[int, Any]], list[Any]],
+    prefix: str,
+) -> list[Any]:
+    values = {id(old): new for old, new in zip(model.inputs, inputs, strict=True)}
+    for node in graph_of(model).nodes:
+        path = f"{prefix}{node.operation.name}"
+        if is_functional(node.operation):
+            given = [values[id(tensor)] for tensor in node.inputs]
+            outputs = _walk(node.operation, given, visit, f"{path}/")
+        else:
+            outputs = visit(path, node, values)
+        for old, new in zip(node.outputs, outputs, strict=True):
+            values[id(old)] = new
+    flat_outputs = keras.tree.flatten(output_structure(model))
+    return [values[id(tensor)] for tensor in flat_outputs]
 
 
 def rebuild(
-    graph: Graph,
+    graph: Graph[GraphNode],
     call: Callable[[GraphNode, Sequence[Any], dict[str, Any]], Any],
     begin: Callable[[Any, Any], Any] = lambda old, new: new,
 ) -> tuple[Any, Any]:

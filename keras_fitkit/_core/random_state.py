@@ -85,7 +85,7 @@ def global_state() -> dict[str, Any]:
             "has_gauss": int(has_gauss),
             "cached": float(cached),
         },
-        "keras": [np.array(arrays.to_numpy(seed)) for seed in _private.global_seeds()],
+        "keras": [arrays.copied(seed) for seed in _private.global_seeds()],
     }
     torch = sys.modules.get("torch")
     if torch is not None and hasattr(torch, "get_rng_state"):

@@ -205,7 +205,9 @@ def _reason(layer: Any, variable: Any, chosen: bool, named: bool, done: str) -> 
 
 
 def _may_be_pruned(layer: Any, variable: Any) -> bool:
-    """Whether a weight of two or more axes is no bias and of no norm."""
+    """Whether a weight of two or more axes is no bias, of no norm and no grid's."""
+    if hasattr(type(layer), "compression_info"):
+        return False  # of a wrapper: its kernels are the layer's below
     known = kernels.names(layer)
     if known:
         return variable.name in known

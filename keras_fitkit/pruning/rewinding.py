@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
-import numpy as np
-
-from keras_fitkit._core import arguments
+from keras_fitkit._core import arguments, arrays
 from keras_fitkit._core.step_variables import base_optimizer
 from keras_fitkit.pruning.schedules import IterativeSparsity
 
@@ -55,8 +52,8 @@ def snapshot(model: Any, masks: list[Any], *, optimizer: bool) -> dict[str, Any]
     """
     slots = _slots(model, masks) if optimizer else []
     return {
-        "weights": [_copy(variable) for variable in model.weights],
-        "optimizer": [_copy(variable) for variable in slots],
+        "weights": [arrays.copied(variable) for variable in model.weights],
+        "optimizer": [arrays.copied(variable) for variable in slots],
     }
 
 
@@ -75,8 +72,3 @@ def _slots(model: Any, masks: list[Any]) -> list[Any]:
         for variable in base_optimizer(model.optimizer).variables
         if not any(variable is mask for mask in masks)
     ]
-
-
-def _copy(variable: Any) -> Any:
-    tensor = keras.ops.convert_to_tensor(variable)
-    return np.array(keras.ops.convert_to_numpy(tensor))

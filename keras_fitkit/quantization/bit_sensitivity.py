@@ -16,7 +16,7 @@ from keras_fitkit._core.selection import check as check_selection
 from keras_fitkit.quantization import fake_quant, rules
 from keras_fitkit.quantization.bit_reports import BitSensitivity, LayerSensitivity
 from keras_fitkit.quantization.config import LEARNED_BITS
-from keras_fitkit.quantization.quantize_model import layer_paths
+from keras_fitkit.quantization.quantize_model import layer_paths, without_blocks
 
 LOWEST, HIGHEST = 2, 8
 
@@ -59,7 +59,8 @@ def bit_sensitivity(
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
         >>> model.compile("sgd", "mse")
         >>> x = np.random.default_rng(0).normal(size=(64, 4))
-        >>> found = kf.bit_sensitivity(model, x, x[:, :2], (8, 2), verbose=0)
+        >>> y = keras.ops.convert_to_numpy(model(x))
+        >>> found = kf.bit_sensitivity(model, x, y, (8, 2), verbose=0)
         >>> found.layers[0].increases[2] > found.layers[0].increases[8]
         True
     """
@@ -70,6 +71,7 @@ def bit_sensitivity(
     arguments.integer("verbose", verbose, low=0, high=1)
     rows.length("x", x, "arrays of inputs")
     rows.length("y", y, "arrays of targets")
+    model, exclude = plain_model(model, exclude)
     chosen = quantized_layers(model, exclude)
     bar = None
     if verbose:
@@ -98,6 +100,14 @@ def check_model(model: Any) -> None:
             "`model` must be compiled with a loss. Received: one that is not. Call "
             "`model.compile(optimizer, loss)` first."
         )
+
+
+def plain_model(model: Any, exclude: Selection) -> tuple[Any, Selection]:
+    """The model that is measured: with the layers that its blocks stand for."""
+    plain, exclude = without_blocks(model, exclude)
+    if plain is not model:
+        plain.compile_from_config(model.get_compile_config())
+    return plain, exclude
 
 
 def check_bits(bits: Any) -> tuple[int, ...]:
@@ -143,7 +153,7 @@ def rounded(chosen: Any, widths: Any) -> Iterator[None]:
         widths: path of a layer -> its bits.
     """
     kept = [
-        (kernel, np.array(arrays.to_numpy(kernel.variable)), widths[path])
+        (kernel, arrays.copied(kernel.variable), widths[path])
         for path, kernels in chosen.items()
         for kernel in kernels
     ]

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_fitkit._core import graph
+from keras_fitkit._core import graph, rewrite
 from keras_fitkit.quantization import plan, rules
 from keras_fitkit.quantization.export_report import FloatOp, LayerError
 from keras_fitkit.quantization.fake_quantize import FakeQuantize
@@ -19,6 +19,9 @@ from keras_fitkit.quantization.litert_file import LiteRTModel
 from keras_fitkit.quantization.wrapper import QuantizeWrapper
 
 BATCH = 256
+MOST_STEPS = 10  # of a histogram: its last bar is of so many and more
+_GRIDS = (rules.WEIGHTS, rules.OUTPUT, rules.SHARED)
+_LAYER = keras.layers.Layer
 
 
 class FellBackToFloat(ValueError):
@@ -49,11 +52,14 @@ def float_ops(
     names = {
         layer.name for layer in _all_layers(model) if not isinstance(layer, keras.Model)
     }
+    last = _last_layers(model)
     allowed, refused = [], []
     for op in file.ops():
         if not op.is_float:
             continue
         candidates = _candidates(op.tensor, names)
+        if not candidates and op.result is not None:  # it has the name of the output
+            candidates = [last[op.result]] if last[op.result] in names else []
         layer = candidates[-1] if candidates else ""
         known = [reasons.get(one) for one in candidates]
         if any(fnmatch.fnmatchcase(one, p) for p in allow for one in (op.name, layer)):
@@ -61,33 +67,45 @@ def float_ops(
         elif known and all(known):
             allowed.append(FloatOp(op.name, layer, str(known[0])))
         else:
-            refused.append(FloatOp(op.name, layer, ""))
+            after = [one for tensor in op.sources for one in _candidates(tensor, names)]
+            guess = layer or (f"what follows {after[-1]}" if after else "")
+            refused.append(FloatOp(op.name, guess, ""))
     return allowed, refused
 
 
 def _allowed_layers(model: Any) -> dict[str, str]:
     """Layers that LiteRT can only compute in float, or that were left so on purpose."""
-    found = {}
-    wraps = any(isinstance(one, QuantizeWrapper) for one in _all_layers(model))
-    inside = {
-        id(one.layer) for one in _all_layers(model) if isinstance(one, QuantizeWrapper)
-    }
-    for layer in _all_layers(model):
-        if id(layer) in inside:
-            continue
+    found: dict[str, str] = {}
+    flat = graph.flat(model)
+    wraps = any(isinstance(one.operation, QuantizeWrapper) for one in flat.nodes)
+    for call in flat.nodes:
+        layer = call.operation
         inner = layer.layer if isinstance(layer, QuantizeWrapper) else layer
-        rule = rules.rule_of(inner)
+        rule = plan.rule_of(inner)
         if rule.kind == rules.INSIDE:
             reason = "its weights alone can be integers"
         elif rule.kind == rules.FLOAT and rule.reason and "no rule" not in rule.reason:
             reason = rule.reason
-        elif wraps and rule.kind == rules.WEIGHTS and inner is layer:
-            reason = "excluded by `quantize_model`"
-        else:
+        elif not wraps or inner is not layer or not isinstance(layer, _LAYER):
             continue
+        elif rule.kind in _GRIDS or rewrite.offers(layer, "expand"):
+            reason = "excluded by `quantize_model`"
+        else:  # it has no grid of its own: it is float after what is float
+            before = [flat.producer(one) for one in call.inputs]
+            reasons = [found.get(one.operation.name, "") for one in before if one]
+            if rule.kind != rules.THROUGH or not reasons or not all(reasons):
+                continue
+            reason = reasons[0]
         for one in (layer, inner):
             found[one.name] = reason
     return found
+
+
+def _last_layers(model: Any) -> list[str]:
+    """The names of the layers that give the outputs of a model."""
+    flat = graph.flat(model)
+    calls = [flat.producer(one) for one in flat.outputs]
+    return [one.operation.name if one is not None else "" for one in calls]
 
 
 def _all_layers(model: Any) -> Iterator[Any]:
@@ -117,43 +135,49 @@ def _candidates(tensor: str, names: set[str]) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Tap:
-    """A tensor of the model to compare."""
+    """What one call in the model gives, to compare.
+
+    Attributes:
+        name: path of the layer.
+        call: its place in `graph.flat(model).nodes`.
+        quantizer: of its grid; None for a plain model.
+        is_output: whether the model gives it out.
+    """
 
     name: str
-    tensor: Any
+    call: int
     quantizer: FakeQuantize | None
+    is_output: bool
 
 
 def taps(model: Any) -> list[Tap]:
     """What comes out of each layer that has a grid, or would get one."""
-    if not graph.is_functional(model):
-        return []
-    found = graph.graph_of(model)
-    places = plan.places(found, set())
-    wraps = any(isinstance(node.operation, QuantizeWrapper) for node in found.nodes)
+    planned = plan.Plan(model)
+    wraps = any(isinstance(one, QuantizeWrapper) for one in _all_layers(model))
     made = []
-    for node in found.nodes:
-        layer = node.operation
+    for index, call in enumerate(planned.graph.nodes):
+        layer = call.operation
+        given = planned.graph.is_output(call)
         if isinstance(layer, FakeQuantize):
-            made.append(Tap(layer.name, node.outputs[0], layer))
+            made.append(Tap(call.path, index, layer, given))
         elif isinstance(layer, QuantizeWrapper):
             if layer.after is not None:
-                made.append(Tap(layer.name, node.outputs[0], layer.after))
-        elif not wraps and places[id(node)].quantizes_output:
-            made.append(Tap(layer.name, node.outputs[0], None))
+                made.append(Tap(call.path, index, layer.after, given))
+        elif not wraps and planned.of(call).quantizes_output:
+            made.append(Tap(call.path, index, None, given))
     return made
 
 
-def predictions(model: Any, tensors: Sequence[Any], arrays: Sequence[Any]) -> list[Any]:
-    """What Keras computes for some tensors of a model, in inference mode."""
-    function = keras.Model(model.inputs, list(tensors))
+def predictions(model: Any, tapped: Sequence[Tap], arrays: Sequence[Any]) -> list[Any]:
+    """What Keras computes in inference mode: its outputs, then what is tapped."""
     parts = []
     for start in range(0, len(arrays[0]), BATCH):
         batch = [
             keras.ops.convert_to_tensor(one[start : start + BATCH]) for one in arrays
         ]
-        outputs = keras.tree.flatten(function(batch, training=False))
-        parts.append([keras.ops.convert_to_numpy(one) for one in outputs])
+        outputs, calls = graph.run(model, batch)
+        found = [*outputs, *(calls[tap.call][0] for tap in tapped)]
+        parts.append([keras.ops.convert_to_numpy(one) for one in found])
     return [np.concatenate(one) for one in zip(*parts, strict=True)]
 
 
@@ -174,6 +198,21 @@ def layer_errors(
             )
         )
     return errors
+
+
+def histogram(
+    tapped: Sequence[Tap], expected: Sequence[Any], found: Sequence[Any]
+) -> tuple[int, ...]:
+    """How many values of the outputs are 0, 1, 2 ... steps off; () without grids."""
+    counts = np.zeros(MOST_STEPS + 1, int)
+    for tap, want, got in zip(tapped, expected, found, strict=True):
+        step = _step(tap.quantizer)
+        if tap.is_output and step is not None:
+            off = np.abs(got.reshape(want.shape) - want) / step
+            off = np.minimum(np.round(off), MOST_STEPS).astype(int)
+            counts += np.bincount(off.ravel(), minlength=MOST_STEPS + 1)
+    last = int(np.max(np.nonzero(counts)[0], initial=-1))
+    return tuple(int(one) for one in counts[: last + 1])
 
 
 def outputs_error(

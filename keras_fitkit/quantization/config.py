@@ -26,7 +26,7 @@ class QuantizeConfig:
     Args:
         weight_bits: width of the weights, 2 to 16; "float16" or "bfloat16" rounds them
             to that type; None leaves them as they are. Defaults to 8.
-        activation_bits: width of the activations, 4 to 16, or None for floats. Defaults
+        activation_bits: width of the activations, 2 to 16, or None for floats. Defaults
             to 8.
         per_channel: whether each output channel has a scale of its own, or a weight
             one. Defaults to True.
@@ -36,10 +36,11 @@ class QuantizeConfig:
             "learned" at 4 bits and below. Defaults to "auto".
         momentum: of the moving average, in [0, 1). Defaults to 0.99.
         start_step: training steps before anything is rounded, >= 0; ranges are observed
-            from the first on. Defaults to 0.
-        freeze_batch_norm_after: training step after which BatchNormalization normalizes
-            by its moving statistics and stops changing them, >= 0, or None for never.
-            Defaults to None.
+            from the first on. A layer counts its own calls, so one that is called
+            twice in a step counts two. Defaults to 0.
+        freeze_batch_norm_after: training step, counted in the same way, after which
+            BatchNormalization normalizes by its moving statistics and stops changing
+            them, >= 0, or None for never. Defaults to None.
 
     Raises:
         TypeError, ValueError: an argument outside its range, by name.
@@ -73,7 +74,7 @@ class QuantizeConfig:
             arguments.integer(
                 "activation_bits",
                 self.activation_bits,
-                low=4,
+                low=2,
                 high=16,
                 hint="For floats pass None.",
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -12,11 +13,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_fitkit._core import graph
+from keras_fitkit._core import graph, rewrite
 from keras_fitkit.quantization.fake_quantize import exporting
 
 MODES = ("float32", "float16", "dynamic", "int8", "int16x8")
 CALIBRATED = ("int8", "int16x8")
+_POLICIES = ("DTypePolicy", "FloatDTypePolicy")
 
 
 def convert(
@@ -26,7 +28,7 @@ def convert(
     batch_size: int = 1,
     calibration: Sequence[Any] | None = None,
     io_dtype: str = "float32",
-    taps: Sequence[Any] = (),
+    taps: Sequence[int] = (),
 ) -> bytes:
     """The file's content.
 
@@ -36,8 +38,8 @@ def convert(
         batch_size: rows in one call of the file.
         calibration: arrays of samples, one for each input, for a plain model.
         io_dtype: of inputs and outputs: "float32" or "int8".
-        taps: symbolic tensors of the model that the file gives out too, as its last
-            outputs.
+        taps: places in `graph.flat(model).nodes` of calls whose first outputs the file
+            gives out too, as its last outputs.
     """
     tf = importlib.import_module("tensorflow")
     with tempfile.TemporaryDirectory() as folder:
@@ -60,26 +62,81 @@ def convert(
             converter.inference_output_type = dtype
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            content: bytes = converter.convert()
+            try:
+                content: bytes = converter.convert()
+            except Exception as error:
+                raise _cannot(model, error) from error
     return content
 
 
+def _cannot(model: Any, error: Exception) -> ValueError:
+    """What the converter says, in the form of the house."""
+    said = [line.strip() for line in str(error).splitlines() if line.strip()]
+    names = ", ".join(sorted(set(re.findall(r"tf\.(\w+)", str(error)))))
+    hint = ""
+    if "TensorList" in str(error) or "While" in str(error):
+        hint = " Recurrent layers convert with unroll=True and a fixed length."
+    return ValueError(
+        "`model` must be one that TensorFlow's converter takes. Received: "
+        f"{model.name}{f', with the operations {names}' if names else ''}: "
+        f"{said[0] if said else type(error).__name__}{hint}"
+    )
+
+
+def in_float32(model: Any) -> Any:
+    """The model, or a copy that computes in float32 if a layer does in fewer bits.
+
+    LiteRT's kernels of integers are for graphs of float32.
+    """
+    calls = graph.flat(model).nodes
+    if all(_is_float32(one.operation) for one in calls):
+        return model
+    return _Float32().run(model)
+
+
+def _is_float32(operation: Any) -> bool:
+    layers = [operation, getattr(operation, "layer", None)]
+    return all(
+        getattr(one, "compute_dtype", None) in (None, "float32") for one in layers
+    )
+
+
+class _Float32(rewrite.Rewriter):
+    """Copies every layer with the policy float32."""
+
+    def replace(self, path: str, layer: Any) -> Any:
+        """The copy, if the layer computes in another type."""
+        if _is_float32(layer):
+            return None
+        return self.copied(layer, config=_without_policies(layer.get_config()))
+
+
+def _without_policies(config: Any) -> Any:
+    if isinstance(config, dict):
+        if config.get("class_name") in _POLICIES:
+            return "float32"
+        return {key: _without_policies(value) for key, value in config.items()}
+    if isinstance(config, (list, tuple)):
+        return type(config)(_without_policies(value) for value in config)
+    return config
+
+
 def _save(
-    tf: Any, model: Any, folder: Path, batch_size: int, taps: Sequence[Any]
+    tf: Any, model: Any, folder: Path, batch_size: int, taps: Sequence[int]
 ) -> None:
     specs = [
         tf.TensorSpec([batch_size, *one.shape[1:]], one.dtype, name=f"input_{i}")
         for i, one in enumerate(model.inputs)
     ]
     structure = graph.input_structure(model)
-    traced = keras.Model(model.inputs, [*model.outputs, *taps]) if taps else None
 
-    def step(*flat: Any) -> dict[str, Any]:
-        if traced is not None:
-            found = traced(list(flat), training=False)
+    def step(*given: Any) -> dict[str, Any]:
+        if taps:
+            outputs, calls = graph.run(model, list(given))
+            found = [*outputs, *(calls[place][0] for place in taps)]
         else:
-            given = keras.tree.pack_sequence_as(structure, list(flat))
-            found = keras.tree.flatten(model(given, training=False))
+            packed = keras.tree.pack_sequence_as(structure, list(given))
+            found = keras.tree.flatten(model(packed, training=False))
         return {f"output_{i}": one for i, one in enumerate(found)}
 
     module = tf.Module()

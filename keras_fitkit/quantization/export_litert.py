@@ -13,7 +13,7 @@ from keras_fitkit.quantization import checker, convert, fake_quant, grids, rules
 from keras_fitkit.quantization.config import FLOATS
 from keras_fitkit.quantization.export_report import ExportReport
 from keras_fitkit.quantization.fake_quantize import FakeQuantize
-from keras_fitkit.quantization.litert_file import LiteRTModel
+from keras_fitkit.quantization.litert_file import LiteRTModel, interpreter_module
 from keras_fitkit.quantization.quantize_model import strip_quantization
 from keras_fitkit.quantization.wrapper import QuantizeWrapper
 
@@ -86,10 +86,10 @@ def export_litert(
     References:
         Jacob et al., 2018, arXiv:1712.05877; keras#18930, model-optimization#1144.
     """
-    layers.check_keras_model("model", model, built=True)
-    graph.check_functional("model", model)
+    _check_model(model)
     target = arguments.path("path", path)
     _check_choices(mode, io_dtype, batch_size, strict, allow_float)
+    model = convert.in_float32(model)
     wrappers, quantizers = _quantized(model)
     mode = _mode(mode, wrappers, quantizers)
     calibration = _data("calibration_data", calibration_data, model)
@@ -97,6 +97,7 @@ def export_litert(
     _check_calibrated(mode, quantizers, calibration)
     _check_io(io_dtype, mode)
     _check_backend()
+    interpreter_module()  # missing, it says so before any work is done
     plain = model
     if wrappers and not (mode == "int8" and quantizers):
         # Without ranges the weights alone are on a grid: they are floats on it now.
@@ -130,6 +131,16 @@ def export_litert(
         (*allowed, *refused),
         **compared,
     )
+
+
+def _check_model(model: Any) -> None:
+    layers.check_keras_model("model", model, built=True)
+    graph.check_functional("model", model)
+    shapes = [tuple(one.shape) for one in model.inputs]
+    if any(size is None for shape in shapes for size in shape[1:]):
+        hint = "Build it with the sizes that it will run with."
+        allowed = "one whose inputs have known sizes, but for the rows"
+        raise ValueError(arguments.message("model", allowed, shapes, hint))
 
 
 def _check_choices(
@@ -321,21 +332,23 @@ def _compare(
 ) -> dict[str, Any]:
     """The parts of a report that come from running both."""
     tapped = checker.taps(model) if mode in convert.CALIBRATED else []
-    outputs = list(model.outputs)
-    tensors = [*outputs, *(tap.tensor for tap in tapped)]
-    expected = checker.predictions(model, tensors, data)
+    count = len(model.outputs)
+    expected = checker.predictions(model, tapped, data)
     found = file.run(data)
-    worst, agreement = checker.outputs_error(expected[: len(outputs)], found)
-    errors = []
+    worst, agreement = checker.outputs_error(expected[:count], found)
+    errors: list[Any] = []
+    steps: tuple[int, ...] = ()
     if tapped:
         # The same model once more, that also gives out what is inside.
-        inner = [tap.tensor for tap in tapped]
+        inner = [tap.call for tap in tapped]
         content = _kept(convert.convert(model, mode, **how, taps=inner), wanted)
-        seen = LiteRTModel(content).run(data)[len(outputs) :]
-        errors = checker.layer_errors(tapped, expected[len(outputs) :], seen)
+        seen = LiteRTModel(content).run(data)[count:]
+        errors = checker.layer_errors(tapped, expected[count:], seen)
+        steps = checker.histogram(tapped, expected[count:], seen)
     return {
         "rows": len(data[0]),
         "max_error": worst,
         "agreement": agreement,
         "layers": tuple(errors),
+        "histogram": steps,
     }

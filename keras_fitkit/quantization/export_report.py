@@ -72,6 +72,8 @@ class ExportReport:
             be said.
         max_error: largest difference of an output, in units of the outputs' range;
             None without `check_data`.
+        histogram: how many values of the outputs are 0, 1, 2 ... steps of their grid
+            off, the last of ten and more; empty where they have no trained grid.
 
     Raises:
         TypeError: a field is missing.
@@ -92,6 +94,7 @@ class ExportReport:
     rows: int = 0
     agreement: float | None = None
     max_error: float | None = None
+    histogram: tuple[int, ...] = ()
 
     @property
     def summary(self) -> str:
@@ -109,6 +112,12 @@ class ExportReport:
         lines = [self.summary]
         for one in self.float_ops:
             lines.append(f"  in float: {one.op} of {one.layer or '?'} ({one.reason})")
+        if self.histogram:
+            parts = [
+                f"{steps}: {count / sum(self.histogram):.2%}"
+                for steps, count in enumerate(self.histogram)
+            ]
+            lines.append(f"  outputs, by steps off: {', '.join(parts)}")
         width = max([len(one.name) for one in self.layers], default=0)
         for layer in self.layers:
             steps = ""
@@ -125,7 +134,7 @@ class ExportReport:
         return dataclasses.asdict(self)
 
     def plot(self, path: Any = None) -> Any:
-        """A picture of each layer's signal to noise ratio.
+        """A picture of each layer's signal to noise ratio, and of the outputs' steps.
 
         Args:
             path: the image file, by its suffix; None: none is written.

@@ -17,6 +17,7 @@ from keras import ops
 Tensor: TypeAlias = Any
 
 TINY = 1e-9  # a scale is never below it: a channel of zeros has scale TINY
+STEP_OF_ZEROS = 0.05  # where a kernel of zeros begins to learn its step
 NARROWEST = 1e-6  # an activation range is never narrower
 
 
@@ -79,13 +80,23 @@ def learned_weights(weight: Tensor, step: Tensor, bits: int) -> Tensor:
 def first_step(weight: Tensor, axes: Sequence[int] | None, bits: int) -> Tensor:
     """Where LSQ begins: 2 mean|w| / sqrt(n), of the shape of `weight_scale`.
 
-    The mean is that of the weights that are not zero: pruned ones tell nothing.
+    The mean is that of the weights that are not zero: pruned ones tell nothing. A
+    channel of zeros gets the largest step of the others, so that it can come to life.
     """
     how: dict[str, Any] = {"axis": _axis(axes), "keepdims": True}
     nonzero = ops.cast(ops.not_equal(weight, 0.0), "float32")
     share = ops.mean(nonzero, **how)
     mean = ops.mean(ops.abs(weight), **how) / ops.maximum(share, TINY)
-    return ops.maximum(2 * mean / levels(bits) ** 0.5, TINY)
+    step = 2 * mean / levels(bits) ** 0.5
+    largest = ops.max(step)
+    largest = ops.where(largest > 0.0, largest, STEP_OF_ZEROS)
+    return ops.maximum(ops.where(step > 0.0, step, largest), TINY)
+
+
+def scaled_gradient(value: Tensor, scale: Tensor) -> Tensor:
+    """The value as it is, with its gradient times a scale."""
+    moved = value * ops.stop_gradient(scale)
+    return ops.stop_gradient(value) + (moved - ops.stop_gradient(moved))
 
 
 def with_zero(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:

@@ -49,8 +49,8 @@ class FakeQuantize(keras.layers.Layer):
     nothing is rounded, as no range is known.
 
     Args:
-        bits: width, 4 to 16. Defaults to 8.
-        learned: train the ends with the weights, as LSQ+ does, by a factor on each,
+        bits: width, 2 to 16. Defaults to 8.
+        learned: train the ends with the weights, as LSQ+ does,
             after their average was taken over the first 100 steps. Defaults to False.
         momentum: of the moving average, in [0, 1). Defaults to 0.99.
         start_step: training steps before anything is rounded. Defaults to 0.
@@ -118,8 +118,8 @@ class FakeQuantize(keras.layers.Layer):
             aggregation="only_first_replica",
         )
         if self.learned:
-            self.low_factor = number("low_factor", "ones", dtype="float32")
-            self.high_factor = number("high_factor", "ones", dtype="float32")
+            self.low_change = number("low_change", "zeros", dtype="float32")
+            self.high_change = number("high_change", "zeros", dtype="float32")
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """The tensor on the grid, in its own dtype; integers as they are."""
@@ -149,8 +149,8 @@ class FakeQuantize(keras.layers.Layer):
     def quantized(self, x: Any, *, training: bool | None = None) -> Any:
         """`x` on the grid as it is now."""
         dtype = keras.backend.standardize_dtype(x.dtype)
-        low, high = self.ends()
         learns = self.learned and training and self.fixed is None
+        low, high = self._trained_ends(x) if learns else self.ends()
         function = fake_quant.learned_range if learns else fake_quant.fake_quant
         found = ops.cast(function(ops.cast(x, "float32"), low, high, self.bits), dtype)
         if self.fixed is not None or is_exporting():
@@ -165,7 +165,31 @@ class FakeQuantize(keras.layers.Layer):
             return self.fixed
         low, high = ops.convert_to_tensor(self.low), ops.convert_to_tensor(self.high)
         if self.learned:
-            low, high = low * self.low_factor, high * self.high_factor
+            low = low * (1.0 + ops.convert_to_tensor(self.low_change))
+            high = high * (1.0 + ops.convert_to_tensor(self.high_change))
+        return fake_quant.with_zero(low, high)
+
+    def _trained_ends(self, x: Any) -> tuple[Any, Any]:
+        """The ends with the gradients that LSQ gives to a step.
+
+        Of high = observed (1 + change) and step = (high - low) / last, moving the step
+        by g dL/dstep takes a gradient for `change` of g last^2 / observed^2 times its
+        own; g is 1 / sqrt(values of a row * last).
+        """
+        last = 2.0**self.bits - 1
+        size, rows = ops.cast(ops.size(x), "float32"), ops.shape(x)[0]
+        values = ops.maximum(size / ops.cast(rows, "float32"), 1.0)
+        gain = last**2 / ops.sqrt(values * last)
+
+        def end(observed: Any, change: Any) -> Any:
+            observed = ops.convert_to_tensor(observed)
+            known = ops.abs(observed) > fake_quant.NARROWEST
+            square = ops.where(known, ops.square(observed), 1.0)
+            scale = ops.where(known, gain / square, 0.0)
+            change = ops.convert_to_tensor(change)
+            return observed * (1.0 + fake_quant.scaled_gradient(change, scale))
+
+        low, high = (end(self.low, self.low_change), end(self.high, self.high_change))
         return fake_quant.with_zero(low, high)
 
     @property

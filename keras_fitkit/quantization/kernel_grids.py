@@ -42,31 +42,34 @@ class KernelGrids:
     def _learned(
         self, index: int, kernel: rules.Kernel, add_weight: Callable[..., Any]
     ) -> tuple[Any, Any]:
-        """The step that LSQ begins with, and the factor that it trains."""
+        """The step that LSQ begins with, and what it adds to it, relative to the first.
+
+        So that an optimizer whose steps know no scale (Adam) trains steps of any size
+        at the same pace, and weight decay draws to the first step instead of to zero.
+        """
         axes = self._axes(kernel)
         shape = [
             1 if axes is None or axis in axes else size
             for axis, size in enumerate(kernel.variable.shape)
         ]
-        how = {"shape": shape, "initializer": "ones", "dtype": "float32"}
+        how = {"shape": shape, "dtype": "float32", "autocast": False}
         name = f"{kernel.variable.name}_{index}"
         first = add_weight(
             name=f"{name}_step",
+            initializer="ones",
             trainable=False,
-            autocast=False,
             aggregation="only_first_replica",
             **how,
         )
-        factor = add_weight(name=f"{name}_factor", autocast=False, **how)
-        return first, factor
+        return first, add_weight(name=f"{name}_change", initializer="zeros", **how)
 
     def begin(self) -> None:
         """Starts learned steps from the weights as they are now."""
         bits: Any = self.config.weight_bits
-        for kernel, (first, factor) in zip(self.kernels, self._steps, strict=False):
+        for kernel, (first, change) in zip(self.kernels, self._steps, strict=False):
             weight = ops.cast(ops.convert_to_tensor(kernel.variable), "float32")
             first.assign(fake_quant.first_step(weight, self._axes(kernel), bits))
-            factor.assign(np.ones(factor.shape))
+            change.assign(np.zeros(change.shape))
 
     def on_grid(self, index: int, weight: Any) -> Any:
         """A value of a kernel on its grid."""
@@ -119,11 +122,15 @@ class KernelGrids:
         return kernel.axes if self.config.per_channel else None
 
     def _step(self, index: int) -> Any:
-        """The learned step; its factor's gradient is scaled as LSQ does."""
-        first, factor = (ops.convert_to_tensor(one) for one in self._steps[index])
+        """The learned step. Under SGD it moves as LSQ says: by g dL/dstep.
+
+        Of step = first (1 + change) that takes a gradient for `change` of g / first^2
+        times its own.
+        """
+        first, change = (ops.convert_to_tensor(one) for one in self._steps[index])
         shape = self.kernels[index].variable.shape
         share = int(np.prod(shape)) / max(1, int(np.prod(first.shape)))
         bits: Any = self.config.weight_bits
-        scale = (share * fake_quant.levels(bits)) ** -0.5
-        factor = factor * scale + ops.stop_gradient(factor * (1.0 - scale))
-        return ops.maximum(ops.abs(first * factor), fake_quant.TINY)
+        scale = (share * fake_quant.levels(bits)) ** -0.5 / ops.square(first)
+        change = fake_quant.scaled_gradient(change, scale)
+        return ops.maximum(ops.abs(first * (1.0 + change)), fake_quant.TINY)

@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 from keras import ops
 
 
-def separable(layer: Any, inputs: Any, between: Callable[[Any], Any]) -> Any:
+def separable(
+    layer: Any,
+    inputs: Any,
+    kernels: Mapping[str, Any],
+    between: Callable[[Any], Any],
+    activate: bool = True,
+) -> Any:
     """A separable convolution as the two that LiteRT makes of it.
 
     Args:
         layer: SeparableConv1D or SeparableConv2D, built.
         inputs: its inputs.
+        kernels: its two kernels, by their names.
         between: puts what the first convolution gives on a grid.
+        activate: whether the activation is applied.
     """
     how = {"padding": layer.padding, "data_format": layer.data_format}
     x = ops.depthwise_conv(
-        inputs,
-        layer.depthwise_kernel,
+        ops.cast(inputs, layer.compute_dtype),
+        kernels["depthwise_kernel"],
         strides=layer.strides,
         dilation_rate=layer.dilation_rate,
         **how,
     )
-    x = ops.conv(between(x), layer.pointwise_kernel, **{**how, "padding": "valid"})
+    pointwise = kernels["pointwise_kernel"]
+    x = ops.conv(between(x), pointwise, **{**how, "padding": "valid"})
     if layer.use_bias:
-        x = x + (layer.bias if layer.data_format == "channels_last" else _first(layer))
-    return layer.activation(x)
+        bias = layer.bias if layer.data_format == "channels_last" else _first(layer)
+        x = x + ops.cast(bias, x.dtype)
+    return layer.activation(x) if activate else x
 
 
 def _first(layer: Any) -> Any:

@@ -25,12 +25,16 @@ class Op:
         name: such as "CONV_2D".
         inputs, outputs: the types of its tensors, such as "int8".
         tensor: the name of its first output, which tells the layer it comes from.
+        sources: the names of its inputs.
+        result: which of the file's outputs it gives, or None.
     """
 
     name: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     tensor: str
+    sources: tuple[str, ...] = ()
+    result: int | None = None
 
     @property
     def is_cast(self) -> bool:
@@ -116,10 +120,12 @@ class LiteRTModel:
         """The operations, in their order."""
         # Public only in name: there is no other way to the operations of a file.
         details = {one["index"]: one for one in self._interpreter.get_tensor_details()}
+        results = [one["index"] for one in self.outputs.values()]
         found = []
         for op in self._interpreter._get_ops_details():
             if op["op_name"] in _INSIDE:
                 continue
+            given = list(op["outputs"])
             inputs, outputs = (
                 [details[i] for i in op[side] if i in details]
                 for side in ("inputs", "outputs")
@@ -130,6 +136,8 @@ class LiteRTModel:
                     tuple(np.dtype(one["dtype"]).name for one in inputs),
                     tuple(np.dtype(one["dtype"]).name for one in outputs),
                     str(outputs[0]["name"]) if outputs else "",
+                    tuple(str(one["name"]) for one in inputs),
+                    next((results.index(i) for i in given if i in results), None),
                 )
             )
         return found
@@ -190,12 +198,24 @@ def check_inputs(name: str, arrays: Sequence[Any], model: LiteRTModel) -> None:
     Raises:
         ValueError: names the argument.
     """
-    wanted = [tuple(int(n) for n in one["shape"][1:]) for one in model.inputs.values()]
+    wanted = [_shape(one)[1:] for one in model.inputs.values()]
     given = [tuple(one.shape[1:]) for one in arrays]
-    if wanted != given or len({len(one) for one in arrays}) != 1 or not len(arrays[0]):
+    fit = len(wanted) == len(given) and all(
+        len(one) == len(other)
+        and all(n in (None, m) for n, m in zip(one, other, strict=True))
+        for one, other in zip(wanted, given, strict=True)
+    )
+    if not fit or len({len(one) for one in arrays}) != 1 or not len(arrays[0]):
         allowed = f"arrays of the shapes {[('rows', *one) for one in wanted]}"
         received = [one.shape for one in arrays]
         raise ValueError(arguments.message(name, allowed, received))
+
+
+def _shape(detail: Mapping[str, Any]) -> tuple[int | None, ...]:
+    """Sizes of an input; None where any will do."""
+    sizes = detail.get("shape_signature", ())
+    sizes = sizes if len(sizes) else detail["shape"]
+    return tuple(None if n < 0 else int(n) for n in sizes)
 
 
 def _existing(path: Any) -> Path:

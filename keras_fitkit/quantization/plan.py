@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import keras
 
+from keras_fitkit._core import graph, kernels
 from keras_fitkit._core._private import GraphNode
-from keras_fitkit._core.graph import Graph
 from keras_fitkit.quantization import activations, layer_calls, rules
 from keras_fitkit.quantization.fake_quantize import is_float
 
@@ -34,66 +35,140 @@ class Place:
     stands_alone: bool = False
 
 
-def places(graph: Graph, floats: set[int]) -> dict[int, Place]:
-    """What is done at each call of a graph, by the id of the node.
+_NESTED = Place(rules.Rule(rules.THROUGH), False)
+
+
+class Plan:
+    """What is done at each call of a model and of the models nested in it.
 
     Args:
-        graph: of the model.
+        model: functional or Sequential.
         floats: ids of layers that stay float because the user says so.
+        unrounded: ids of those whose outputs do.
     """
-    found = {id(node): _place(graph, node, floats) for node in graph.nodes}
-    # A layer that is called twice is one layer: it rounds if one of its calls has to.
-    rounding = {
-        id(node.operation) for node in graph.nodes if found[id(node)].quantizes_output
-    }
-    for node in graph.nodes:
-        if id(node.operation) in rounding:
-            place = found[id(node)]
-            found[id(node)] = dataclasses.replace(place, quantizes_output=True)
-    # Where LiteRT goes from float to integers it needs a range.
-    for node in graph.nodes:
-        place = found[id(node)]
-        if place.rule.kind == rules.FLOAT:
-            leads = any(
-                found[id(other)].rule.kind != rules.FLOAT
-                for other in graph.consumers(node)
-            )
-            floats_out = any(is_float(one) for one in node.outputs)
-            leads = leads and floats_out
-            found[id(node)] = dataclasses.replace(place, quantizes_output=leads)
-    return found
 
+    def __init__(
+        self, model: Any, floats: Iterable[int] = (), unrounded: Iterable[int] = ()
+    ) -> None:
+        self.graph = graph.flat(model)
+        self._floats, self._unrounded = set(floats), {*floats, *unrounded}
+        self._whole: dict[int, bool] = {}
+        self._at = {id(call): self._place(call) for call in self.graph.nodes}
+        # A layer that is called twice is one layer: it rounds if one of its calls has
+        # to.
+        rounding = {
+            id(call.operation)
+            for call in self.graph.nodes
+            if self._at[id(call)].quantizes_output
+        }
+        for call in self.graph.nodes:
+            place = self._at[id(call)]
+            # Where LiteRT goes from float to integers it needs a range.
+            leads = place.rule.kind == rules.FLOAT and self._leads(call)
+            if leads or id(call.operation) in rounding:
+                place = dataclasses.replace(place, quantizes_output=True)
+            self._at[id(call)] = place
+        self._by_key: dict[int, Place] = {}
+        for call in self.graph.nodes:
+            self._by_key[call.key] = _joined(self._by_key.get(call.key), self.of(call))
 
-def rounds_input(graph: Graph, tensor: Any, found: dict[int, Place]) -> bool:
-    """Whether an input of the model is put on a grid."""
-    if not is_float(tensor):
+    def of(self, call: graph.Call) -> Place:
+        """What is done at a call of the flat graph."""
+        return self._at[id(call)]
+
+    def at(self, node: GraphNode) -> Place:
+        """What is done at a call of the model, or of one that is nested in it."""
+        return self.by_key(graph.key_of(node))
+
+    def by_key(self, key: int) -> Place:
+        """What is done at the calls of this `graph.key_of`."""
+        return self._by_key.get(key, _NESTED)
+
+    def rounds(self, tensor: Any) -> bool:
+        """Whether an input of the model is put on a grid."""
+        return is_float(tensor) and any(
+            self._is_whole(call) for call in self.graph.users(tensor)
+        )
+
+    def _leads(self, call: graph.Call) -> bool:
+        floats_out = any(is_float(one) for one in call.outputs)
+        return floats_out and any(map(self._is_whole, self.graph.consumers(call)))
+
+    def _is_whole(self, call: graph.Call) -> bool:
+        """Whether it is to compute with integers."""
+        if id(call) not in self._whole:
+            kind = self.of(call).rule.kind
+            found = kind != rules.FLOAT
+            if kind == rules.THROUGH:  # it does what those after it do
+                found = any(map(self._is_whole, self.graph.consumers(call)))
+            self._whole[id(call)] = found
+        return self._whole[id(call)]
+
+    def _place(self, call: graph.Call) -> Place:
+        layer = call.operation
+        if id(layer) in self._floats:
+            return Place(rules.Rule(rules.FLOAT), False, "excluded")
+        rule = rule_of(layer)
+        reason = rule.reason
+        if rule.kind == rules.FLOAT:
+            return Place(rule, False, reason or "no rule for it")
+        if not any(is_float(one) for one in call.outputs):
+            return Place(rules.Rule(rules.FLOAT), False)  # indices, masks
+        if not reason:
+            reason = _unknown_activation(layer)
+        alone = _is_norm(layer) and not self._folds(call)
+        if alone and not layer_calls.can_be_convolution(layer, call.inputs[0].shape):
+            reason = "no convolution or Dense before it to fold it into"
+            return Place(rules.Rule(rules.FLOAT, reason=reason), False, reason)
+        if rule.kind == rules.THROUGH:
+            return Place(rule, False)
+        return Place(rule, not self._fused_with_next(call), reason, alone)
+
+    def _fused_with_next(self, call: graph.Call) -> bool:
+        """Whether LiteRT computes the next call in the same kernel."""
+        following = self.graph.only_consumer(call)
+        if following is None or id(following.operation) in self._unrounded:
+            return False
+        layer, after = call.operation, following.operation
+        while following is not None and self._passes(following):
+            following = self.graph.only_consumer(following)
+        if following is not None and rule_of(following.operation).kind == rules.SHARED:
+            # Its one range covers its inputs; its own output keeps to that range too.
+            rounded = id(following.operation) not in self._unrounded
+            return rounded and rule_of(layer).kind != rules.SHARED
+        if not isinstance(after, keras.layers.Layer):
+            return False
+        if _is_norm(after):
+            return _is_linear(layer)
+        if activations.of_layer(after) in ("relu", "relu6"):
+            return _is_linear(layer) or _is_norm(layer) or _adds(layer)
         return False
-    users = graph.users(tensor)
-    return any(found[id(node)].rule.kind != rules.FLOAT for node in users)
+
+    def _passes(self, call: graph.Call) -> bool:
+        layer = call.operation
+        return id(layer) not in self._floats and rule_of(layer).kind == rules.THROUGH
+
+    def _folds(self, call: graph.Call) -> bool:
+        """Whether BatchNormalization comes right after what it is folded into."""
+        before = self.graph.producer(call.inputs[0])
+        return (
+            before is not None
+            and id(before.operation) not in self._floats
+            and _is_linear(before.operation)
+            and self.graph.only_consumer(before) is call
+        )
 
 
-def _place(graph: Graph, node: GraphNode, floats: set[int]) -> Place:
-    layer = node.operation
-    if isinstance(layer, keras.Model):
-        return Place(rules.Rule(rules.THROUGH), False)
-    if id(layer) in floats:
-        return Place(rules.Rule(rules.FLOAT), False, "excluded")
-    rule = rule_of(layer)
-    reason = rule.reason
-    if rule.kind == rules.FLOAT:
-        return Place(rule, False, reason or "no rule for it")
-    if not any(is_float(one) for one in node.outputs):
-        return Place(rules.Rule(rules.FLOAT), False)  # indices, masks
-    if not reason:
-        reason = _unknown_activation(layer)
-    alone = _is_norm(layer) and not _folds(graph, node)
-    if alone and not layer_calls.can_be_convolution(layer, node.inputs[0].shape):
-        reason = "no convolution or Dense before it to fold it into"
-        return Place(rules.Rule(rules.FLOAT, reason=reason), False, reason)
-    if rule.kind == rules.THROUGH:
-        return Place(rule, False)
-    fused = _fused_with_next(graph, node, floats)
-    return Place(rule, not fused, reason, alone)
+def _joined(one: Place | None, other: Place) -> Place:
+    """What is done at a call that is made several times, in a shared model."""
+    if one is None:
+        return other
+    return dataclasses.replace(
+        one,
+        quantizes_output=one.quantizes_output or other.quantizes_output,
+        stands_alone=one.stands_alone or other.stands_alone,
+        reason=one.reason or other.reason,
+    )
 
 
 def rule_of(operation: Any) -> rules.Rule:
@@ -108,41 +183,13 @@ def rule_of(operation: Any) -> rules.Rule:
     return rules.Rule(rules.FLOAT, reason=f"no rule for the operation {name}")
 
 
-def _fused_with_next(graph: Graph, node: GraphNode, floats: set[int]) -> bool:
-    """Whether LiteRT computes the next call in the same kernel."""
-    following = graph.only_consumer(node)
-    if following is None or id(following.operation) in floats:
-        return False
-    layer, after = node.operation, following.operation
-    while following is not None and rule_of(following.operation).kind == rules.THROUGH:
-        following = graph.only_consumer(following)
-    if following is not None and rule_of(following.operation).kind == rules.SHARED:
-        # Its one range covers its inputs; its own output keeps to that range too.
-        return rule_of(layer).kind != rules.SHARED
-    if not isinstance(after, keras.layers.Layer):
-        return False
-    if _is_norm(after):
-        return _is_linear(layer)
-    if activations.of_layer(after) in ("relu", "relu6"):
-        return _is_linear(layer) or _is_norm(layer) or _adds(layer)
-    return False
-
-
-def _folds(graph: Graph, node: GraphNode) -> bool:
-    """Whether BatchNormalization comes right after what it is folded into."""
-    before = graph.producer(node.inputs[0])
-    return (
-        before is not None
-        and _is_linear(before.operation)
-        and graph.only_consumer(before) is node
-    )
-
-
 def _is_linear(layer: Any) -> bool:
     if not isinstance(layer, keras.layers.Layer):
         return False
     if rules.rule_of(layer).kind != rules.WEIGHTS:
         return False
+    if not kernels.names(layer) and not kernels.is_one_of(layer, kernels.DEPTHWISE):
+        return False  # a table, or a layer that was registered
     return activations.name_of(getattr(layer, "activation", None)) == "linear"
 
 

@@ -28,10 +28,17 @@ def layer_errors(report: ExportReport, path: str | os.PathLike[str] | None) -> A
         )
     target = None if path is None else arguments.path("path", path)
     names = [layer.name for layer in report.layers]
-    figure, axes = _empty(len(names))
+    figure, (axes, *others) = _empty(len(names), 2 if report.histogram else 1)
     axes.barh(names, [min(one.sqnr, _BEST) for one in report.layers], color=_BAR)
     axes.invert_yaxis()
     axes.set_xlabel("signal to quantization noise (dB), more is better")
+    for steps in others:
+        total = sum(report.histogram)
+        shares = [count / total for count in report.histogram]
+        steps.bar(range(len(shares)), shares, color=_BAR)
+        steps.set_xticks(range(len(shares)))
+        steps.set_xlabel("steps between file and Keras")
+        steps.set_ylabel("fraction of the outputs")
     figure.suptitle(report.summary, fontsize=9, wrap=True)
     return _written(figure, target)
 
@@ -44,7 +51,7 @@ def sensitivity(
     """Draws what each layer costs at each width; rings around those chosen."""
     target = None if path is None else arguments.path("path", path)
     names = [one.path for one in report.layers]
-    figure, axes = _empty(len(names))
+    figure, (axes,) = _empty(len(names))
     places = range(len(names))
     for color, marker, bits in zip(_COLORS, _MARKERS, report.bits, strict=False):
         costs = [one.increases[bits] for one in report.layers]
@@ -66,7 +73,7 @@ def sensitivity(
     return _written(figure, target)
 
 
-def _empty(rows: int) -> Any:
+def _empty(rows: int, columns: int = 1) -> Any:
     try:
         figures = importlib.import_module("matplotlib.figure")
     except ImportError as error:
@@ -75,7 +82,8 @@ def _empty(rows: int) -> Any:
         ) from error
     height = max(2.0, 0.28 * rows + 1.2)
     figure = figures.Figure(figsize=(8.0, height), layout="constrained")
-    return figure, figure.subplots()
+    wide = {"width_ratios": [2, 1]} if columns == 2 else {}
+    return figure, figure.subplots(1, columns, squeeze=False, **wide)[0]
 
 
 def _written(figure: Any, target: Path | None) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from keras_fitkit._core import arguments, graph, layers, selection
+from keras_fitkit._core import arguments, graph, layers, rewrite, selection
 from keras_fitkit._core._private import GraphNode
 from keras_fitkit._core.selection import Choice, Selection
 from keras_fitkit.quantization import plan, rules
@@ -95,22 +95,45 @@ def quantize_model(
     """
     layers.check_keras_model("model", model, built=True)
     graph.check_functional("model", model)
-    if any(isinstance(one, (QuantizeWrapper, FakeQuantize)) for one in model.layers):
+    if any(isinstance(one, (QuantizeWrapper, FakeQuantize)) for one in _below(model)):
         hint = "It is quantized already: begin with `kf.strip_quantization(model)`."
         raise ValueError(arguments.message("model", "a plain model", model.name, hint))
     arguments.flag("return_report", return_report)
     if isinstance(config, BitAssignment):
         overrides = {**(overrides or {}), **_added(config.overrides, overrides)}
         config = config.config
+    selection.check("exclude", exclude)
+    model, exclude = without_blocks(model, exclude)
     choices = _Choices(model, resolve(config), overrides or {}, exclude)
-    quantizer = _Quantizer(choices)
-    made = quantizer.rebuild(model)
-    if not quantizer.wrapped:
+    quantizer = _Quantizer(model, choices)
+    made = quantizer.run(model)
+    if not quantizer.wrappers:
         listed = "; ".join(f"{one.name}: {one.reason}" for one in quantizer.floats)
         raise ValueError(
             f"`model` must have a layer to quantize. Those there stay float: {listed}."
         )
     return (made, quantizer.floats) if return_report else made
+
+
+def without_blocks(model: Any, exclude: Selection) -> tuple[Any, Selection]:
+    """A model whose blocks are plain layers, and the same selection by paths.
+
+    LiteRT computes a block as the layers that it stands for; each has its own grid.
+    """
+    excluded = Choice("exclude", exclude)
+    paths = {id(layer): path for path, layer in rewrite.paths_of(model)[0].items()}
+    plain, _ = rewrite.expanded(model, excluded.takes)
+    if plain is model or exclude is None:
+        return plain, exclude
+    items = exclude if isinstance(exclude, (list, tuple)) else [exclude]
+    return plain, [paths.get(id(one), one) for one in items]
+
+
+def _below(model: Any) -> Iterator[Any]:
+    for layer in model.layers:
+        yield layer
+        if isinstance(layer, keras.Model):
+            yield from _below(layer)
 
 
 def _added(found: Mapping[str, Any], overrides: Any) -> dict[str, Any]:
@@ -133,7 +156,6 @@ class _Choices:
         if not isinstance(overrides, Mapping):
             allowed = "a dict from patterns of layers to configs"
             raise TypeError(arguments.message("overrides", allowed, overrides))
-        selection.check("exclude", exclude)
         self.config = config
         self.overrides = [
             (Choice("overrides", pattern), None if one is None else resolve(one))
@@ -163,78 +185,71 @@ def layer_paths(model: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from layer_paths(layer, f"{path}/")
 
 
-class _Quantizer:
+class _Quantizer(rewrite.Rewriter):
     """Rebuilds a model and the models in it; a shared layer becomes one shared copy."""
 
-    def __init__(self, choices: _Choices) -> None:
+    def __init__(self, model: Any, choices: _Choices) -> None:
+        super().__init__()
         self.choices = choices
         self.floats: list[StaysFloat] = []
-        self.wrapped = 0
-        self._copies: dict[int, Any] = {}
+        self.wrappers: list[QuantizeWrapper] = []
+        calls = graph.flat(model).nodes
+        configs = {
+            id(one.operation): self._config(one.path, one.operation) for one in calls
+        }
+        self._plan = plan.Plan(
+            model,
+            floats={key for key, config in configs.items() if config is None},
+            unrounded={
+                key
+                for key, config in configs.items()
+                if config is not None and config.activation_bits is None
+            },
+        )
+        self._places: dict[int, plan.Place] = {}
+        for call in calls:
+            self._places.setdefault(id(call.operation), self._plan.by_key(call.key))
         self._quantizers: dict[tuple[int, int], FakeQuantize] = {}
 
-    def rebuild(self, model: Any, prefix: str = "") -> Any:
-        """The new model."""
-        found = graph.graph_of(model)
-        configs = {
-            id(node.operation): self._config(prefix, node.operation)
-            for node in found.nodes
-        }
-        floats = {key for key, config in configs.items() if config is None}
-        places = plan.places(found, floats)
-        made: list[tuple[Any, Any]] = []
+    def run(self, model: Any) -> Any:
+        """The new model, its learned steps begun from the weights it now has."""
+        made = super().run(model)
+        for wrapper in self.wrappers:
+            wrapper.begin_grids()
+        return made
 
-        def begin(old: Any, new: Any) -> Any:
-            if prefix or not plan.rounds_input(found, old, places):
-                return new  # an inner model gets what is on a grid already
-            return self._rounded(old, 0, self.choices.config, new)
+    def begin(self, prefix: str, old: Any, new: Any) -> Any:
+        """Rounds the inputs; an inner model gets what is on a grid already."""
+        if prefix or not self._plan.rounds(old):
+            return new
+        return self._rounded(old, 0, self.choices.config, new)
 
-        def call(node: GraphNode, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-            operation, place = node.operation, places[id(node)]
-            config = configs[id(operation)]
-            path = f"{prefix}{operation.name}"
-            if id(operation) not in self._copies:
-                copy = self._copy(operation, place, config, path)
-                self._copies[id(operation)] = copy
-                made.append((operation, copy))
-                if place.reason:
-                    self.floats.append(StaysFloat(path, place.reason))
-            outputs = self._copies[id(operation)](*args, **kwargs)
-            wraps = isinstance(self._copies[id(operation)], QuantizeWrapper)
-            if not place.quantizes_output or wraps:
-                return outputs
-            config = config or self.choices.config
-            flat = [
-                self._rounded(operation, place_, config, one)
-                for place_, one in enumerate(keras.tree.flatten(outputs))
-            ]
-            return keras.tree.pack_sequence_as(outputs, flat)
+    def call(
+        self, path: str, node: GraphNode, args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> Any:
+        """Rounds what comes out where no wrapper does."""
+        operation, place = node.operation, self._plan.at(node)
+        used = self.use(path, operation)
+        outputs = used(*args, **kwargs)
+        if not place.quantizes_output or isinstance(used, QuantizeWrapper):
+            return outputs
+        config = self._config(path, operation) or self.choices.config
+        flat = [
+            self._rounded(operation, place_, config, one)
+            for place_, one in enumerate(keras.tree.flatten(outputs))
+        ]
+        return keras.tree.pack_sequence_as(outputs, flat)
 
-        inputs, outputs = graph.rebuild(found, call, begin)
-        new = keras.Model(inputs, outputs, name=model.name)
-        if not model.trainable:
-            new.trainable = False
-        for old, copy in made:
-            _copy_weights(old, copy)
-            _copy_trainable(old, copy)
-        return new
-
-    def _config(self, prefix: str, operation: Any) -> QuantizeConfig | None:
-        if not isinstance(operation, keras.layers.Layer):
-            return self.choices.config
-        return self.choices.of(f"{prefix}{operation.name}", operation)
-
-    def _copy(self, operation: Any, place: Any, config: Any, path: str) -> Any:
-        if isinstance(operation, keras.Model):
-            graph.check_functional("model", operation)
-            return self.rebuild(operation, f"{path}/")
-        if not isinstance(operation, keras.layers.Layer):
-            return operation
-        copy = type(operation).from_config(operation.get_config())
-        if place.rule.kind == rules.INSIDE:  # attention is built from several shapes
-            copy.build_from_config(operation.get_build_config())
+    def replace(self, path: str, layer: Any) -> Any:
+        """The wrapped copy of a layer; None where it stays as it is."""
+        place, config = self._places[id(layer)], self._config(path, layer)
+        if place.reason:
+            self.floats.append(StaysFloat(path, place.reason))
         if config is None or place.rule.kind == rules.FLOAT:
-            return copy
+            return None
+        copy = self.copied(layer)
+        if place.rule.kind == rules.INSIDE:  # attention is built from several shapes
+            copy.build_from_config(layer.get_build_config())
         wrapper = QuantizeWrapper(
             copy,
             config,
@@ -243,8 +258,14 @@ class _Quantizer:
         )
         if not wrapper.does_something:
             return copy
-        self.wrapped += 1
+        wrapper.trainable = layer.trainable
+        self.wrappers.append(wrapper)
         return wrapper
+
+    def _config(self, path: str, operation: Any) -> QuantizeConfig | None:
+        if not isinstance(operation, keras.layers.Layer):
+            return self.choices.config
+        return self.choices.of(path, operation)
 
     def _rounded(
         self, source: Any, place: int, config: QuantizeConfig, tensor: Any
@@ -263,34 +284,6 @@ class _Quantizer:
                 name=name,
             )
         return self._quantizers[key](tensor)
-
-
-def _copy_weights(old: Any, copy: Any) -> None:
-    if not isinstance(old, keras.layers.Layer) or isinstance(old, keras.Model):
-        return
-    plain = copy.layer if isinstance(copy, QuantizeWrapper) else copy
-    plain.set_weights(old.get_weights())
-    for _, layer in (("", plain), *layers.leaf_layers(plain)):
-        if hasattr(layer, "finalize_state"):  # an adapted Normalization
-            layer.finalize_state()
-    if isinstance(copy, QuantizeWrapper):
-        copy.begin_grids()
-
-
-def _copy_trainable(old: Any, copy: Any) -> None:
-    """Flags of a layer, of all below it and of its variables: setting one sets all."""
-    if not isinstance(old, keras.layers.Layer) or isinstance(old, keras.Model):
-        return
-    old_layer = old.layer if isinstance(old, QuantizeWrapper) else old
-    copy.trainable = old_layer.trainable
-    plain = copy.layer if isinstance(copy, QuantizeWrapper) else copy
-    pairs = zip(layers.leaf_layers(old_layer), layers.leaf_layers(plain), strict=True)
-    for (_, one), (_, other) in pairs:
-        if other.trainable != one.trainable:
-            other.trainable = one.trainable
-    for one, other in zip(old_layer.variables, plain.variables, strict=True):
-        if other.trainable != one.trainable:
-            other.trainable = one.trainable
 
 
 def strip_quantization(model: Any) -> Any:
@@ -317,52 +310,42 @@ def strip_quantization(model: Any) -> Any:
     layers.check_keras_model("model", model, built=True)
     graph.check_functional("model", model)
     stripper = _Stripper()
-    made = stripper.rebuild(model)
+    made = stripper.run(model)
     if not stripper.found:
         allowed = "a model that `kf.quantize_model` made"
         raise ValueError(arguments.message("model", allowed, model.name))
     return made
 
 
-class _Stripper:
+class _Stripper(rewrite.Rewriter):
     """Rebuilds a model without what quantizes it."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.found = False
-        self._copies: dict[int, Any] = {}
+        self._wrapped: list[tuple[QuantizeWrapper, Any]] = []
 
-    def rebuild(self, model: Any) -> Any:
-        """The plain model."""
-        made: list[tuple[Any, Any]] = []
+    def run(self, model: Any) -> Any:
+        """The plain model, its kernels on their grids."""
+        made = super().run(model)
+        for wrapper, copy in self._wrapped:
+            wrapper.put_weights(copy)
+        return made
 
-        def call(node: GraphNode, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-            operation = node.operation
-            if isinstance(operation, FakeQuantize):
-                self.found = True
-                return args[0]
-            if id(operation) not in self._copies:
-                self._copies[id(operation)] = self._copy(operation)
-                made.append((operation, self._copies[id(operation)]))
-            return self._copies[id(operation)](*args, **kwargs)
-
-        inputs, outputs = graph.rebuild(graph.graph_of(model), call)
-        new = keras.Model(inputs, outputs, name=model.name)
-        for old, copy in made:
-            if isinstance(old, QuantizeWrapper):
-                old.put_weights(copy)
-            else:
-                _copy_weights(old, copy)
-            _copy_trainable(old, copy)
-        if not model.trainable:
-            new.trainable = False
-        return new
-
-    def _copy(self, operation: Any) -> Any:
-        if isinstance(operation, keras.Model):
-            return self.rebuild(operation)
-        if not isinstance(operation, keras.layers.Layer):
-            return operation
-        if isinstance(operation, QuantizeWrapper):
+    def call(
+        self, path: str, node: GraphNode, args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> Any:
+        """Nothing, for a fake quantizer."""
+        if isinstance(node.operation, FakeQuantize):
             self.found = True
-            operation = operation.layer
-        return type(operation).from_config(operation.get_config())
+            return args[0]
+        return super().call(path, node, args, kwargs)
+
+    def replace(self, path: str, layer: Any) -> Any:
+        """What was wrapped."""
+        if not isinstance(layer, QuantizeWrapper):
+            return None
+        self.found = True
+        copy = self.copied(layer.layer)
+        self._wrapped.append((layer, copy))
+        return copy

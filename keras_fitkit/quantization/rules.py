@@ -66,7 +66,7 @@ _KINDS: tuple[tuple[tuple[str, ...], str], ...] = (
     ((*_POOLS, "Concatenate"), SHARED),
     ((*_DROPS, *_NOISE, *_PADS, *_MAXIMA, *_SHAPES), THROUGH),
     ((*_RECURRENT, *_ATTENTION, "Bidirectional", "TimeDistributed"), INSIDE),
-    ((*_MERGES, *_ACTIVATIONS, *_MEANS, "BatchNormalization", "UpSampling2D"), OUTPUT),
+    ((*_MERGES, *_ACTIVATIONS, *_MEANS, "BatchNormalization"), OUTPUT),
 )
 _FLOATS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("Rescaling", "Normalization"), "it prepares the input"),
@@ -128,6 +128,9 @@ def rule_of(layer: Any) -> Rule:
             return _registered[parent]
     if kernels_.is_one_of(layer, _VOLUMES):
         return Rule(INSIDE)  # LiteRT has no kernel of integers for them
+    if kernels_.is_one_of(layer, ("UpSampling2D",)):
+        # LiteRT interpolates between integers of one range.
+        return Rule(THROUGH if layer.interpolation == "nearest" else SHARED)
     names = _kernel_names(layer)
     if names:
         return Rule(WEIGHTS, names)

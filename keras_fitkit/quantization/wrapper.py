@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -159,8 +159,13 @@ class QuantizeWrapper(keras.layers.Wrapper):
             self._steps.assign(self._steps + 1)
         if self.rule.kind == rules.SHARED and self.after is not None:
             inputs = self._shared(inputs, training)
-        with self._rounded_kernels(training), self._without_activation() as function:
-            outputs = self._run(inputs, args, kwargs, training)
+        kernels_ = [self._rounded(i, training) for i in range(len(self._kernels))]
+        function: Any = getattr(self.layer, "activation", None)
+        if self.middle is not None:
+            outputs = self._separable(inputs, kernels_, training)
+        else:
+            with self._replaced(kernels_):
+                outputs = self._run(inputs, args, kwargs, training)
         if self.before is not None:
             outputs = self.before(outputs, training=training)
             name = self._activation or ""
@@ -184,11 +189,6 @@ class QuantizeWrapper(keras.layers.Wrapper):
         shown = activations.of_layer(self.layer)
         if shown in activations.PRODUCT and self.gate is not None:
             return activations.apply(self.layer, shown, inputs, self._gated(training))
-        if self.middle is not None:
-            middle = self.middle
-            return layer_calls.separable(
-                self.layer, inputs, lambda x: middle(x, training=training)
-            )
         norm = isinstance(self.layer, keras.layers.BatchNormalization)
         if norm and self.stands_alone and is_exporting():
             return layer_calls.norm_as_convolution(self.layer, inputs)
@@ -197,6 +197,21 @@ class QuantizeWrapper(keras.layers.Wrapper):
             return self.layer(inputs, *args, **kwargs)
         past = self._steps > frozen
         return layer_calls.frozen_norm(self.layer, inputs, args, kwargs, past)
+
+    def _separable(self, inputs: Any, values: Any, training: Any) -> Any:
+        # Its inner range is assigned in the middle of the call. Replicas meet where
+        # variables are assigned, so nothing of the layer may be replaced meanwhile.
+        middle: Any = self.middle
+        return layer_calls.separable(
+            self.layer,
+            inputs,
+            {
+                one.variable.name: v
+                for one, v in zip(self._kernels, values, strict=True)
+            },
+            lambda x: middle(x, training=training),
+            activate=self.before is None,
+        )
 
     def _gated(self, training: Any) -> Any:
         return lambda x: x if self.gate is None else self.gate(x, training=training)
@@ -217,37 +232,32 @@ class QuantizeWrapper(keras.layers.Wrapper):
         )
 
     @contextlib.contextmanager
-    def _rounded_kernels(self, training: Any) -> Iterator[None]:
-        """The layer finds the rounded kernels where it looks for its variables."""
-        rounded = [self._rounded(i, training) for i in range(len(self._kernels))]
+    def _replaced(self, values: Sequence[Any]) -> Iterator[None]:
+        """The layer finds the rounded kernels where it looks for its variables.
+
+        And no activation, where a range has to be known before it.
+        """
         with contextlib.ExitStack() as stack:
-            for kernel, value in zip(self._kernels, rounded, strict=True):
-                dtype = kernel.owner.compute_dtype
-                value = ops.cast(value, dtype)
+            for kernel, value in zip(self._kernels, values, strict=True):
                 stack.enter_context(
                     _private.replaced(kernel.owner, kernel.variable, value)
+                )
+            if self.before is not None:
+                function, linear = self.layer.activation, keras.activations.linear
+                stack.enter_context(
+                    _private.replaced(self.layer, function, linear, name="activation")
                 )
             yield
 
     def _rounded(self, index: int, training: Any) -> Any:
-        weight = ops.convert_to_tensor(self._kernels[index].variable)
-        if self.config.weight_bits is None:
-            return weight
-        found = self._grids.on_grid(index, weight)
-        if not self.config.start_step or is_exporting():
-            return found
-        return ops.where(self._steps > self.config.start_step, found, weight)
-
-    @contextlib.contextmanager
-    def _without_activation(self) -> Iterator[Any]:
-        """Takes the activation off where a range has to be known before it."""
-        if self.before is None:
-            yield None
-            return
-        function = self.layer.activation
-        linear = keras.activations.linear
-        with _private.replaced(self.layer, function, linear, name="activation"):
-            yield function
+        kernel = self._kernels[index]
+        weight = ops.convert_to_tensor(kernel.variable)
+        if self.config.weight_bits is not None:
+            found = self._grids.on_grid(index, weight)
+            if self.config.start_step and not is_exporting():
+                found = ops.where(self._steps > self.config.start_step, found, weight)
+            weight = found
+        return ops.cast(weight, kernel.owner.compute_dtype)
 
     @property
     def kernels(self) -> tuple[rules.Kernel, ...]:

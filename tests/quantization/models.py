@@ -42,7 +42,7 @@ def cnn(dropout=0.2):
     return keras.Model(inputs, layers.Dense(5, name="logits")(x), name="cnn")
 
 
-def trained(model, x=X, epochs=2, **arguments):
+def trained(model, x=X, epochs=1, **arguments):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(0.01), loss, **arguments)
     model.fit(x, Y, epochs=epochs, batch_size=16, shuffle=False, verbose=0)

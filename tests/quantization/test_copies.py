@@ -4,6 +4,8 @@ import keras
 import numpy as np
 import pytest
 
+import keras_fitkit as kf
+from keras_fitkit.distillation import LogitsDistillation
 from keras_fitkit.quantization import (
     FakeQuantize,
     QuantizeConfig,
@@ -117,3 +119,22 @@ def test_what_is_excluded_from_an_assignment_stays_float():
     assert isinstance(qat.get_layer("logits"), layers.Dense)
     qat = quantize_model(model, made, overrides={"hidden": QuantizeConfig(6)})
     assert qat.get_layer("quant_hidden").config.weight_bits == 6
+
+
+def test_a_model_and_its_copy_are_used_in_one_step():
+    """On JAX a step that is given one buffer twice is refused."""
+    model = mlp()
+    for copy in (quantize_model(model), strip_quantization(quantize_model(model))):
+        distiller = kf.Distiller(model, copy, LogitsDistillation(1.0))
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        distiller.compile("sgd", loss)
+        distiller.fit(FLAT, Y, verbose=0)
+        assert np.isfinite(array(model(FLAT))).all()
+
+
+def test_learned_steps_are_never_pruned():
+    qat = quantize_model(mlp(), "int4")
+    schedule = kf.PruneSchedule(kf.ConstantSparsity(0.5), layers=["quant_hidden*"])
+    qat.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    qat.fit(FLAT, Y, verbose=0, callbacks=[schedule])
+    assert list(schedule.masks_) == ["quant_hidden/hidden/kernel"]

@@ -36,50 +36,98 @@ def test_a_trained_model_becomes_integers_as_a_whole(tmp_path):
     assert {one.name for one in report.layers} >= {"quant_relu", "quant_joined"}
     assert max(one.max_steps for one in report.layers) <= 2.01
     assert report.agreement >= 0.9
+    assert sum(report.histogram) == 48 * 5
+    assert "outputs, by steps off: 0:" in report.render()
     found = run_litert(tmp_path / "m.tflite", X)
     step = report.max_error * np.ptp(predicted(qat)) + 1e-6
     assert np.abs(found - predicted(qat)).max() <= step
 
 
+def after_two(layer):
+    """A layer that takes two tensors, on a tensor and what a Dense makes of it."""
+    return lambda x: layer([x, layers.Dense(x.shape[-1], name=f"by_{layer.name}")(x)])
+
+
+# What is called on one tensor of each shape; each gives an output of the model.
 LAYERS = {
-    "dense": (lambda: layers.Dense(8), (12,)),
-    "relu": (lambda: layers.Dense(8, "relu"), (12,)),
-    "sigmoid": (lambda: layers.Dense(8, "sigmoid"), (12,)),
-    "tanh": (lambda: layers.Dense(8, "tanh"), (12,)),
-    "softmax": (lambda: layers.Dense(8, "softmax"), (12,)),
-    "gelu": (lambda: layers.Dense(8, "gelu"), (12,)),
-    "silu": (lambda: layers.Dense(8, "silu"), (12,)),
-    "hard silu": (lambda: layers.Dense(8, "hard_silu"), (12,)),
-    "leaky": (lambda: layers.LeakyReLU(0.2), (12,)),
-    "conv": (lambda: layers.Conv2D(4, 3, padding="same"), (8, 8, 3)),
-    "strides": (lambda: layers.Conv2D(4, 3, strides=2), (8, 8, 3)),
-    "conv1d": (lambda: layers.Conv1D(4, 3), (8, 3)),
-    "transposed with bias": (lambda: layers.Conv2DTranspose(4, 2, 2), (4, 4, 3)),
-    "transposed": (lambda: layers.Conv2DTranspose(4, 3), (6, 6, 3)),
-    "depthwise": (lambda: layers.DepthwiseConv2D(3), (8, 8, 3)),
-    "average": (lambda: layers.AveragePooling2D(2), (8, 8, 3)),
-    "maximum": (lambda: layers.MaxPooling2D(2), (8, 8, 3)),
-    "mean": (lambda: layers.GlobalAveragePooling2D(), (8, 8, 3)),
-    "pad": (lambda: layers.ZeroPadding2D(1), (8, 8, 3)),
-    "reshape": (lambda: layers.Reshape((3, 4)), (12,)),
+    (12,): {
+        "dense": layers.Dense(8),
+        "relu": layers.Dense(8, "relu"),
+        "sigmoid": layers.Dense(8, "sigmoid"),
+        "tanh": layers.Dense(8, "tanh"),
+        "probabilities": layers.Dense(8, "softmax"),
+        "gelu": layers.Dense(8, "gelu"),
+        "silu": layers.Dense(8, "silu"),
+        "hard_silu": layers.Dense(8, "hard_silu"),
+        "leaky": layers.LeakyReLU(0.2),
+        "prelu": layers.PReLU(alpha_initializer="uniform"),
+        "relu6": layers.ReLU(6.0),
+        "softmax": layers.Softmax(),
+        "exponential": layers.Activation("exponential"),
+        "norm": layers.BatchNormalization(),
+        "reshape": layers.Reshape((3, 4)),
+        "repeat": layers.RepeatVector(3),
+        "add": after_two(layers.Add()),
+        "subtract": after_two(layers.Subtract()),
+        "multiply": after_two(layers.Multiply()),
+        "maximum": after_two(layers.Maximum()),
+        "minimum": after_two(layers.Minimum()),
+        "concatenate": after_two(layers.Concatenate()),
+    },
+    (8, 3): {
+        "conv1d": layers.Conv1D(4, 3),
+        "transposed1d": layers.Conv1DTranspose(4, 3, 2),
+        "depthwise1d": layers.DepthwiseConv1D(3),
+        "separable1d": layers.SeparableConv1D(5, 3),
+        "einsum": layers.EinsumDense("abc,cd->abd", (None, 5), bias_axes="d"),
+        "average1d": layers.AveragePooling1D(2),
+        "mean1d": layers.GlobalAveragePooling1D(),
+        "double1d": layers.UpSampling1D(2),
+        "permute": layers.Permute((2, 1)),
+        "each": layers.TimeDistributed(layers.Dense(4)),
+    },
+    (8, 8, 3): {
+        "conv": layers.Conv2D(4, 3, padding="same"),
+        "strides": layers.Conv2D(4, 3, strides=2),
+        "dilated": layers.Conv2D(4, 3, dilation_rate=2),
+        "groups": layers.Conv2D(6, 3, groups=3),
+        "transposed": layers.Conv2DTranspose(4, 3),
+        "biased": layers.Conv2DTranspose(4, 2, 2, bias_initializer="normal"),
+        "depthwise": layers.DepthwiseConv2D(3),
+        "separable": layers.SeparableConv2D(5, 3),
+        "slopes": layers.PReLU(alpha_initializer="uniform", shared_axes=[1, 2]),
+        "average": layers.AveragePooling2D(2),
+        "maximum": layers.MaxPooling2D(2),
+        "mean": layers.GlobalAveragePooling2D(),
+        "largest": layers.GlobalMaxPooling2D(),
+        "pad": layers.ZeroPadding2D(1),
+        "crop": layers.Cropping2D(1),
+        "double": layers.UpSampling2D(2),
+        "bilinear": layers.UpSampling2D(2, interpolation="bilinear"),
+    },
 }
 
 
-@pytest.mark.parametrize("name", LAYERS)
-def test_each_layer_is_at_most_a_step_away(name, tmp_path):
-    make, shape = LAYERS[name]
+@pytest.mark.parametrize("shape", LAYERS, ids=str)
+def test_each_layer_is_at_most_a_step_away(shape, tmp_path):
     keras.utils.set_random_seed(4)
     inputs = keras.Input(shape)
     # Something to quantize where the layer has no kernel of its own.
     first = layers.Dense(shape[-1], name="first")(inputs)
-    model = keras.Model(inputs, make()(first))
-    qat = quantize_model(model, "int8")
+    heads = {name: call(first) for name, call in LAYERS[shape].items()}
+    qat = quantize_model(keras.Model(inputs, list(heads.values())), "int8")
     x = np.random.default_rng(6).normal(size=(32, *shape)).astype("float32")
     for _ in range(3):
         qat(x, training=True)
     report = export_litert(qat, tmp_path / "m.tflite", check_data=x)
     assert report.float_ops == ()
-    assert all(one.max_steps <= 1.01 for one in report.layers), report
+    far = [one for one in report.layers if one.max_steps > 1.01]
+    assert not far
+    low, high = (array(end) for end in qat.get_layer("quant_first").after.ends())
+    found = run_litert(tmp_path / "m.tflite", x)
+    for name, want, got in zip(heads, qat(x), found, strict=True):
+        step = max(np.ptp(array(want)), high - low) / 254
+        assert np.abs(got - array(want)).max() <= 1.05 * step, name
 
 
 @pytest.mark.parametrize(
@@ -220,6 +268,77 @@ def test_what_can_only_be_float_is_allowed_and_listed(tmp_path):
     assert "in float" in report.render()
 
 
+def test_the_last_layer_is_named_too(tmp_path):
+    """Its operation has the name of the output in the file."""
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((6,))
+    first = layers.Dense(6, name="first")(inputs)
+    norm = layers.LayerNormalization(name="norm")(first)
+    twice = layers.Lambda(lambda x: x * 2.0, output_shape=(6,), name="twice")(first)
+    x = np.random.default_rng(0).normal(size=(16, 6)).astype("float32")
+    qat = quantize_model(keras.Model(inputs, norm), "int8")
+    qat(x, training=True)
+    report = export_litert(qat, tmp_path / "m.tflite")
+    assert {one.layer for one in report.float_ops} == {"norm"}
+    qat = quantize_model(keras.Model(inputs, [norm, twice]), "int8")
+    qat(x, training=True)
+    with pytest.raises(FellBackToFloat, match="MUL of twice"):
+        export_litert(qat, tmp_path / "m.tflite")
+    report = export_litert(qat, tmp_path / "m.tflite", allow_float=["twice"])
+    assert {one.layer for one in report.float_ops} == {"norm", "twice"}
+
+
+def test_what_was_excluded_may_be_float(tmp_path):
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3, activation="relu", padding="same", name="one")(inputs)
+    x = layers.MaxPooling2D(2, name="largest")(x)
+    x = layers.Conv2D(4, 3, name="two")(x)
+    x = layers.Flatten()(layers.AveragePooling2D(2, name="pool")(x))
+    model = keras.Model(inputs, layers.Dense(3, name="out")(x))
+    qat = quantize_model(model, exclude=["one", "two", "pool"])
+    qat(X, training=True)
+    report = export_litert(qat, tmp_path / "m.tflite", check_data=X)
+    found = {one.layer for one in report.float_ops}
+    assert {"one", "two", "largest"} <= found <= {"one", "two", "largest", "pool"}
+
+
+def test_layers_in_nested_models_are_compared(tmp_path):
+    inner = mlp()
+    inputs = keras.Input((12,))
+    x = layers.Dense(12, "relu", name="first")(inputs)
+    qat = quantize_model(keras.Model(inputs, inner(x)))
+    qat(FLAT, training=True)
+    report = export_litert(qat, tmp_path / "m.tflite", check_data=FLAT)
+    names = [one.name for one in report.layers]
+    assert names[-2:] == ["mlp/quant_hidden", "mlp/quant_logits"]
+    assert max(one.max_steps for one in report.layers) <= 2.01
+
+
+def test_a_model_of_mixed_precision_becomes_integers(tmp_path):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        made = cnn()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    qat = quantize_model(made)
+    qat(X, training=True)
+    report = export_litert(qat, tmp_path / "m.tflite", check_data=X)
+    assert report.float_ops == ()
+    assert max(one.max_steps for one in report.layers) <= 2.01
+    assert qat.get_layer("quant_conv").compute_dtype == "bfloat16"  # as it was
+
+
+def test_what_the_converter_cannot_do_is_one_clear_error(tmp_path):
+    inputs = keras.Input((4, 4, 2))
+    model = keras.Model(inputs, keras.ops.fft2((inputs, inputs))[0])
+    with pytest.raises(ValueError, match=r"`model` must be one that .* converter"):
+        export_litert(model, tmp_path / "m.tflite")
+    free = keras.Sequential([keras.Input((None, 3)), layers.Dense(2)])
+    with pytest.raises(ValueError, match="inputs have known sizes"):
+        export_litert(free, tmp_path / "m.tflite")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_several_inputs_by_name_batches_and_int8_outside(tmp_path):
     one, other = keras.Input((12,), name="b"), keras.Input((3,), name="a")
     joined = layers.Concatenate()([layers.Dense(4)(one), layers.Dense(4)(other)])
@@ -240,7 +359,8 @@ def test_several_inputs_by_name_batches_and_int8_outside(tmp_path):
 def test_a_picture(tmp_path):
     qat = trained(quantize_model(mlp(), "int8"), FLAT)
     report = export_litert(qat, tmp_path / "m.tflite", check_data=FLAT)
-    report.plot(tmp_path / "layers.png")
+    figure = report.plot(tmp_path / "layers.png")
+    assert len(figure.axes) == 2
     assert (tmp_path / "layers.png").stat().st_size > 1000
     assert report.to_dict()["mode"] == "int8"
     assert "quant_hidden" in report._repr_html_()

@@ -7,7 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from keras_fitkit.quantization import FakeQuantize, fake_quant
+from keras_fitkit.quantization import (
+    FakeQuantize,
+    QuantizeConfig,
+    QuantizeWrapper,
+    fake_quant,
+)
 from tests.quantization.models import array
 
 
@@ -82,6 +87,49 @@ def test_a_learned_step_has_the_gradient_of_lsq():
     assert of_step == pytest.approx(-3 + 0.2 - 0.3 + 0 + 3, abs=1e-5)
     found = array(fake_quant.learned_weights(tensor(weight), step, 3))
     np.testing.assert_allclose(found, [-1.5, -0.5, 0.0, 0.5, 1.5])
+
+
+def test_sgd_moves_a_learned_step_as_lsq_says():
+    # arXiv:1902.08153: step -= rate * g * dL/dstep, g = 1 / sqrt(weights a channel * n)
+    rng, rate = np.random.default_rng(2), 0.1
+    x = rng.normal(size=(8, 6)).astype("float32")
+    dense = keras.layers.Dense(4, use_bias=False)
+    layer = QuantizeWrapper(dense, QuantizeConfig(weight_bits=3, activation_bits=None))
+    model = keras.Sequential([keras.Input((6,)), layer])
+    kernel = rng.normal(size=(6, 4)).astype("float32") * [1.0, 0.1, 10.0, 0.0]
+    dense.kernel.assign(kernel)
+    layer.begin_grids()
+    before = array(layer.weight_scale(0))
+    assert before[0, 3] == before.max()  # a channel of zeros can come to life
+    model.compile(keras.optimizers.SGD(rate), lambda y, found: keras.ops.mean(found))
+    model.fit(x, np.zeros((8, 4)), batch_size=8, verbose=0)
+
+    value = np.clip(kernel / before, -3, 3)
+    slope = np.where(np.abs(value) < 3, np.round(value) - value, value)
+    of_kernel = np.repeat(x.sum(axis=0)[:, None] / (8 * 4), 4, axis=1)
+    of_step = (slope * of_kernel).sum(axis=0, keepdims=True)
+    expected = before - rate * (6 * 3) ** -0.5 * of_step
+    np.testing.assert_allclose(array(layer.weight_scale(0)), expected, rtol=1e-4)
+
+
+def test_sgd_moves_a_learned_range_as_lsq_says():
+    # high = 7 step: step -= rate * g * dL/dstep, g = 1 / sqrt(values of a row * 7)
+    layer = FakeQuantize(3, learned=True)
+    model = keras.Sequential([keras.Input((5,)), layer])
+    x = np.random.default_rng(2).uniform(0, 3, (4, 5)).astype("float32")
+    layer(x, training=True)
+    for end, value in ((layer.low, 0.0), (layer.high, 2.0), (layer.seen, 1000)):
+        end.assign(value)
+    model.compile(keras.optimizers.SGD(0.1), lambda y, found: keras.ops.mean(found))
+    model.fit(x, np.zeros((4, 5)), batch_size=4, verbose=0)
+
+    step = 2.0 / 7
+    value = np.clip(x / step, 0, 7)
+    slope = np.where(value < 7, np.floor(value + 0.5) - value, value)
+    expected = step - 0.1 * (5 * 7) ** -0.5 * slope.sum() / 20
+    low, high = (float(array(end)) for end in layer.ends())
+    assert low == 0.0
+    assert high == pytest.approx(7 * expected, rel=1e-5)
 
 
 def affine(x, low, high, bits):

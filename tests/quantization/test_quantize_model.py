@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+import keras_fitkit as kf
 from keras_fitkit.quantization import (
     FakeQuantize,
     QuantizeConfig,
@@ -49,9 +50,9 @@ def test_it_rounds_where_the_converter_looks():
     assert kernels == {"conv", "depth", "side", "logits"}
 
 
-@pytest.mark.slow
 def test_training_goes_on_in_a_saved_model(tmp_path):
-    qat = trained(quantize_model(cnn(dropout=0.0), "int4"))
+    eagerly = keras.backend.backend() == "tensorflow"  # spares two traces
+    qat = trained(quantize_model(cnn(dropout=0.0), "int4"), run_eagerly=eagerly)
     qat.save(tmp_path / "qat.keras")
     again = keras.models.load_model(tmp_path / "qat.keras")
     np.testing.assert_array_equal(predicted(again), predicted(qat))
@@ -121,13 +122,90 @@ def test_nested_shared_and_several_inputs_and_outputs():
     assert isinstance(qat.get_layer("mlp").get_layer("quant_hidden"), QuantizeWrapper)
 
 
+def test_grids_go_across_the_borders_of_nested_models():
+    layers = keras.layers
+    inputs = keras.Input((8, 8, 3))
+    before = [keras.Input((8, 8, 3)), layers.Rescaling(0.5, name="scale")]
+    body = [keras.Input((8, 8, 3)), layers.Conv2D(4, 3, name="conv")]
+    x = keras.Sequential(before, name="before")(inputs)
+    x = keras.Sequential(body, name="body")(x)
+    x = layers.ReLU(name="relu")(layers.BatchNormalization(name="norm")(x))
+    features = keras.Input((4,))
+    last = keras.Model(features, layers.LayerNormalization(name="end")(features))
+    last.name = "after"
+    x = last(layers.GlobalAveragePooling2D(name="mean")(x))
+    model = keras.Model(inputs, layers.Dense(2, name="out")(x))
+    qat, floats = quantize_model(model, return_report=True)
+    assert {one.name for one in floats} == {"before/scale", "after/end"}
+    names = [one.name for one in qat.get_layer("before").layers]
+    assert names[-1] == "quant_scale"  # the first range is after what prepares
+    # The convolution is not rounded before the norm and the ReLU that it takes in.
+    assert qat.get_layer("body").get_layer("quant_conv").after is None
+    assert type(qat.get_layer("norm")) is layers.BatchNormalization
+    assert qat.get_layer("after").layers[-1].name == "quant_end"
+
+
+def test_a_range_that_is_excluded_is_not_relied_on():
+    layers = keras.layers
+    inputs = keras.Input((12,))
+    one = layers.Dropout(0.2)(layers.Dense(4, name="one")(inputs))
+    both = layers.Concatenate(name="both")([one, layers.Dense(4, name="two")(inputs)])
+    model = keras.Model(inputs, layers.Dense(2, name="out")(both))
+    shared = quantize_model(model)
+    assert shared.get_layer("quant_one").after is None
+    apart = quantize_model(model, exclude="both")
+    assert apart.get_layer("quant_one").after is not None
+    weights = QuantizeConfig(activation_bits=None)
+    apart = quantize_model(model, overrides={"both": weights})
+    assert apart.get_layer("quant_one").after is not None
+
+
+def test_a_table_takes_in_no_relu():
+    inputs = keras.Input((5,), dtype="int32")
+    x = keras.layers.ReLU()(keras.layers.Embedding(20, 4, name="table")(inputs))
+    qat = quantize_model(keras.Model(inputs, keras.layers.Dense(2)(x)))
+    assert qat.get_layer("quant_table").after is not None
+
+
+def test_layers_that_hold_functions_or_statistics_are_copied():
+    scale = keras.layers.Normalization(name="adapted")
+    scale.adapt(FLAT)
+    model = keras.Sequential(
+        [
+            keras.Input((12,)),
+            scale,
+            keras.layers.Lambda(lambda x: 2.0 * x),
+            *mlp().layers,
+        ]
+    )
+    qat, floats = quantize_model(model, FINE, return_report=True)
+    assert len(floats) == 2
+    np.testing.assert_allclose(predicted(qat, FLAT), predicted(model, FLAT), atol=5e-3)
+
+
+def test_a_block_is_quantized_as_the_layers_it_stands_for():
+    inputs = keras.Input((8, 8, 3))
+    x = kf.blocks.InvertedResidual(6, name="block")(inputs)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(inputs, keras.layers.Dense(2, name="out")(x))
+    qat, floats = quantize_model(model, return_report=True)
+    assert floats == []
+    wrapped = [one for one in qat.layers if isinstance(one, QuantizeWrapper)]
+    assert sum(bool(one.kernels) for one in wrapped) == 4
+    for exclude in ("block", model.get_layer("block")):
+        qat = quantize_model(model, exclude=exclude)
+        assert type(qat.get_layer("block")) is kf.blocks.InvertedResidual
+        np.testing.assert_array_equal(
+            array(qat.get_layer("block").weights[0]),
+            array(model.get_layer("block").weights[0]),
+        )
+
+
 def test_pruned_weights_stay_zero():
     model = mlp()
     kernel = array(model.layers[0].kernel)
     kernel[::2] = 0
     model.layers[0].kernel.assign(kernel)
-    import keras_fitkit as kf
-
     qat = quantize_model(model, "int8")
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     qat.compile("adam", loss)

@@ -1,8 +1,5 @@
 """What is not a chain of convolutions: other layers, and nets compressed before."""
 
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -19,6 +16,7 @@ from keras_fitkit.quantization import (
 )
 from tests.quantization.models import FLAT, Y, array, mlp
 from tests.quantization.test_export import integers
+from tests.replicas import run_on_two_cpus
 
 layers = keras.layers
 RNG = np.random.default_rng(8)
@@ -198,6 +196,7 @@ def test_zeros_and_clusters_reach_the_file(per_channel, tmp_path):
         assert info["codebook"].size <= 6
 
 
+@pytest.mark.eager
 @pytest.mark.parametrize("preset", ["int8", "int4"])
 def test_resumed_in_mid_training_it_ends_as_one_run(preset, tmp_path):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -233,11 +232,7 @@ def test_resumed_in_mid_training_it_ends_as_one_run(preset, tmp_path):
 
 
 SCRIPT = """
-import numpy as np, tensorflow as tf
-
-cpu = tf.config.list_physical_devices("CPU")[0]
-two = [tf.config.LogicalDeviceConfiguration()] * 2
-tf.config.set_logical_device_configuration(cpu, two)
+import numpy as np
 
 import keras
 from keras_fitkit.quantization import QuantizeConfig, quantize_model
@@ -268,8 +263,4 @@ print("equal")
 @pytest.mark.slow
 @pytest.mark.tensorflow_only
 def test_replicas_stay_equal():
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "equal" in done.stdout
+    assert "equal" in run_on_two_cpus(SCRIPT)

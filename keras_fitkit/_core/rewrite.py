@@ -1,0 +1,240 @@
+"""Copies of functional models in which other layers stand in place of some."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+import keras
+
+from keras_fitkit._core import _private, arguments, arrays, graph
+from keras_fitkit._core._private import GraphNode
+
+# A layer, a model, or what is called like one.
+Replacement: TypeAlias = Any
+
+
+class Rewriter:
+    """Copies a model, its nested models included; a shared layer stays shared.
+
+    Weights, names, structures of inputs and outputs, dtype policies, `trainable` flags
+    and seed states are those of the model; layers are copies. A subclass says what
+    stands in place of a layer, in `replace`, or of a call, in `call`.
+    """
+
+    def __init__(self) -> None:
+        self._used: dict[int, tuple[Any, Any]] = {}
+        self._copies: list[tuple[Any, Any]] = []
+
+    def replace(self, path: str, layer: Any) -> Replacement | None:
+        """What is called in place of a layer, weights included; None: its copy.
+
+        Asked once for each layer that is no model.
+
+        Args:
+            path: the layer's name after those of the nested models that it is in.
+            layer: the layer.
+        """
+        return None
+
+    def call(
+        self, path: str, node: GraphNode, args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> Any:
+        """What one call in the graph becomes: its outputs from its new arguments."""
+        return self.use(path, node.operation)(*args, **kwargs)
+
+    def enter(self, found: graph.Graph[GraphNode], prefix: str) -> None:
+        """Called with each graph before it is rebuilt."""
+
+    def begin(self, prefix: str, old: Any, new: Any) -> Any:
+        """What is used for an input of a model; `prefix` is "" for the outermost."""
+        return new
+
+    def run(self, model: Any) -> Any:
+        """The new model, not compiled."""
+        new = self._rebuild(model, "")
+        for old, copy in self._copies:
+            if not isinstance(old, keras.Model):
+                _assign(old, copy)
+        self._set_flags(new)
+        return new
+
+    def _set_flags(self, model: Any) -> None:
+        # The flag of a model sets those of its layers, which are right already.
+        own = [(layer, layer.trainable) for layer in _layers_below(model)]
+        copies = {id(copy): old for old, copy in self._copies}
+        for layer in (model, *(layer for layer, _ in own)):
+            if isinstance(layer, keras.Model):
+                layer.trainable = copies.get(id(layer), layer).trainable
+        for layer, flag in own:
+            if not isinstance(layer, keras.Model):
+                layer.trainable = flag
+        for old, copy in self._copies:
+            if not isinstance(old, keras.Model):
+                _same_flags(old, copy)
+
+    def use(self, path: str, operation: Any) -> Replacement:
+        """What stands for an operation, the same for all of its calls."""
+        if id(operation) not in self._used:
+            made = self._make(path, operation)
+            self._used[id(operation)] = (operation, made)
+        return self._used[id(operation)][1]
+
+    def _make(self, path: str, operation: Any) -> Replacement:
+        if not isinstance(operation, keras.layers.Layer):
+            return operation  # one of keras.ops: it has no state
+        if graph.is_functional(operation):
+            return self._rebuild(operation, f"{path}/")
+        found = self.replace(path, operation)
+        return self.copied(operation) if found is None else found
+
+    def copied(self, layer: Any, kind: Any = None, config: Any = None) -> Any:
+        """A copy of a layer, with its weights when `run` is through.
+
+        Args:
+            layer: the layer.
+            kind: its class, if another; it must take the same configuration.
+            config: its configuration, if another.
+        """
+        # Its function is here in memory already: nothing foreign is loaded.
+        own = {"safe_mode": False} if isinstance(layer, keras.layers.Lambda) else {}
+        try:
+            config = layer.get_config() if config is None else config
+            copy = (kind or type(layer)).from_config(config, **own)
+        except NotImplementedError as error:
+            hint = "Give its class a `get_config`."
+            allowed = "a model of layers that can be copied"
+            text = arguments.message("model", allowed, layer.name, hint)
+            raise ValueError(text) from error
+        self._copies.append((layer, copy))
+        return copy
+
+    def _rebuild(self, model: Any, prefix: str) -> Any:
+        found = graph.graph_of(model)
+        self.enter(found, prefix)
+
+        def call(node: GraphNode, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+            return self.call(f"{prefix}{node.operation.name}", node, args, kwargs)
+
+        inputs, outputs = graph.rebuild(
+            found, call, lambda old, new: self.begin(prefix, old, new)
+        )
+        new = keras.Model(inputs, outputs, name=model.name)
+        self._copies.append((model, new))
+        return new
+
+
+def _layers_below(model: Any) -> Iterator[Any]:
+    """The layers of a model, outer ones first."""
+    for layer in model.layers:
+        yield layer
+        if isinstance(layer, keras.Model):
+            yield from _layers_below(layer)
+
+
+def _assign(old: Any, copy: Any) -> None:
+    for new, value in zip(copy.variables, old.variables, strict=True):
+        new.assign(arrays.copied(value))
+    _finalize(copy)
+
+
+def _finalize(layer: Any) -> None:
+    """Layers that were adapted to data compute what they use from their variables."""
+    if layer.built and hasattr(layer, "finalize_state"):
+        layer.finalize_state()
+    for one in _private.sublayers(layer):
+        _finalize(one)
+
+
+def _same_flags(old: Any, copy: Any) -> None:
+    """Of a layer, of all below it and of its variables: setting one sets all."""
+    copy.trainable = old.trainable
+    for one, other in zip(
+        _private.sublayers(old), _private.sublayers(copy), strict=False
+    ):
+        _same_flags(one, other)
+    for variable, new in zip(
+        _private.own_variables(old), _private.own_variables(copy), strict=False
+    ):
+        if new.trainable != variable.trainable:
+            new.trainable = variable.trainable
+
+
+class Expansion(Rewriter):
+    """Puts the plain layers of composite ones in their place.
+
+    Args:
+        keeps: given path and layer, whether it stays as it is.
+
+    Attributes:
+        expanded: the paths of the layers that were expanded.
+    """
+
+    def __init__(self, keeps: Callable[[str, Any], bool]) -> None:
+        super().__init__()
+        self.expanded: list[str] = []
+        self._keeps = keeps
+
+    def replace(self, path: str, layer: Any) -> Replacement | None:
+        """What `expand()` of the layer gives."""
+        if not offers(layer, "expand") or self._keeps(path, layer):
+            return None
+        self.expanded.append(path)
+        return layer.expand()
+
+
+def offers(layer: Any, method: str) -> bool:
+    """Whether a layer, not a model, has a method of this name."""
+    return not isinstance(layer, keras.Model) and callable(getattr(layer, method, None))
+
+
+def expanded(
+    model: Any, keeps: Callable[[str, Any], bool] = lambda path, layer: False
+) -> tuple[Any, list[str]]:
+    """A model without composite layers that can be expanded, and which there were.
+
+    Layers that come out of an expansion are expanded too. The model itself is returned
+    where there is nothing to do.
+
+    Args:
+        model: functional or Sequential.
+        keeps: given path and layer, whether it stays as it is. Defaults to none.
+    """
+    paths: list[str] = []
+    while any(
+        offers(layer, "expand") and not keeps(path, layer)
+        for path, layer in paths_of(model)[0].items()
+    ):
+        step = Expansion(keeps)
+        model = step.run(model)
+        paths += step.expanded
+    return model, paths
+
+
+def paths_of(model: Any) -> tuple[dict[str, Any], set[int]]:
+    """The layers that the graphs of a model and of the models in it call.
+
+    Returns:
+        The layers by path, and the ids of all of them: a shared one has one path.
+    """
+    found: dict[str, Any] = {}
+    seen: set[int] = set()
+
+    def walk(inner: Any, prefix: str) -> None:
+        for node in graph.graph_of(inner).nodes:
+            layer = node.operation
+            if id(layer) in seen or not isinstance(layer, keras.layers.Layer):
+                continue
+            seen.add(id(layer))
+            found[f"{prefix}{layer.name}"] = layer
+            if graph.is_functional(layer):
+                walk(layer, f"{prefix}{layer.name}/")
+
+    walk(model, "")
+    return found, seen
+
+
+def has_offers(model: Any, methods: Sequence[str]) -> bool:
+    """Whether a layer that the graph of a model calls has one of these methods."""
+    layers, _ = paths_of(model)
+    return any(offers(layer, one) for layer in layers.values() for one in methods)
