@@ -89,6 +89,43 @@ def _eager(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(keras.Model, "compile", eagerly)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _no_grappler() -> None:
+    """TensorFlow optimizes the graph of every iterator over data, at 10 ms each.
+
+    Two for each epoch; a test needs no fast graph. The demonstration, the benchmarks
+    and the soak run with it.
+    """
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _drawn_by_numpy() -> Iterator[None]:
+    """JAX compiles the drawing of weights anew for every shape.
+
+    That took half of the time of the tests of whole nets. The weights are other ones
+    of the same distribution, as those of each backend are.
+    """
+    import keras
+
+    if keras.backend.backend() != "jax":
+        yield
+        return
+    from keras.src.initializers import random_initializers  # noqa: TID251
+
+    from tests.numpy_draws import NumpyDraws
+
+    drawn = random_initializers.random
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(random_initializers, "random", NumpyDraws(drawn))
+        yield
+
+
 _collected: list[Path] = []
 
 

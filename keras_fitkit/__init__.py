@@ -3,6 +3,7 @@
 The public names are these; everything else may change without notice.
 """
 
+from keras_fitkit import blocks as blocks
 from keras_fitkit import checkpoint as checkpoint
 from keras_fitkit import distillation as distillation
 from keras_fitkit import monitoring as monitoring
@@ -14,6 +15,12 @@ from keras_fitkit._core.hyperparameter_schedule import (
 from keras_fitkit._core.schedules import ConstantSparsity as ConstantSparsity
 from keras_fitkit._core.schedules import PolynomialSparsity as PolynomialSparsity
 from keras_fitkit._core.schedules import SparsitySchedule as SparsitySchedule
+from keras_fitkit.blocks import FactorizationReport as FactorizationReport
+from keras_fitkit.blocks import RewriteReport as RewriteReport
+from keras_fitkit.blocks import expand as expand
+from keras_fitkit.blocks import factorize as factorize
+from keras_fitkit.blocks import fuse as fuse
+from keras_fitkit.blocks import replace_grouped_conv as replace_grouped_conv
 from keras_fitkit.checkpoint import Checkpoint as Checkpoint
 from keras_fitkit.checkpoint import ReproducibleDataset as ReproducibleDataset
 from keras_fitkit.checkpoint import resumable as resumable
@@ -57,6 +64,7 @@ __all__ = [
     "Distiller",
     "EarlyStopping",
     "ExportReport",
+    "FactorizationReport",
     "HyperparameterSchedule",
     "IterativeSparsity",
     "OneShotSparsity",
@@ -67,20 +75,26 @@ __all__ = [
     "QuantizeConfig",
     "QuantizeWrapper",
     "ReproducibleDataset",
+    "RewriteReport",
     "SparsityReport",
     "SparsitySchedule",
     "StoppingReport",
     "assign_bits",
     "bit_sensitivity",
+    "blocks",
     "cache_teacher",
     "checkpoint",
     "diagnose",
     "distillation",
+    "expand",
     "export_litert",
+    "factorize",
+    "fuse",
     "monitoring",
     "pruning",
     "quantization",
     "quantize_model",
+    "replace_grouped_conv",
     "resumable",
     "run_litert",
     "sparsity_of",

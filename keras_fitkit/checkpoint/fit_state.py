@@ -190,7 +190,10 @@ def history_of(
 ) -> dict[str, Any]:
     """The History with this epoch in it: Keras adds it after the user's callbacks."""
     history: Any = getattr(model, "history", None)
-    if not isinstance(history, keras.callbacks.History):
+    # One whose fit was refused before it began has no `epoch`.
+    if not isinstance(history, keras.callbacks.History) or not hasattr(
+        history, "epoch"
+    ):
         return {"epoch": [], "history": {}}
     epochs = list(history.epoch)
     values = {name: list(column) for name, column in history.history.items()}

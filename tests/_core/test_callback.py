@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from keras_fitkit._core.callback import FitCallback, StepCounter
+from tests.replicas import run_on_two_cpus
 
 
 class Memory(FitCallback):
@@ -89,14 +90,9 @@ for call in (
 @pytest.mark.tensorflow_only
 @pytest.mark.slow
 def test_several_steps_on_several_replicas_are_refused_by_name():
-    # TensorFlow splits the CPU in two before its first use only.
-    run_alone("""
-import keras, numpy as np, tensorflow as tf
+    run_on_two_cpus("""
+import keras, numpy as np
 from keras_fitkit._core.callback import FitCallback, StepCounter
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(
-    cpu, [tf.config.LogicalDeviceConfiguration()] * 2
-)
 x, y = np.ones((32, 3), "float32"), np.ones((32, 1), "float32")
 
 def fit(steps, devices, *callbacks):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import zipfile
 
 import keras
@@ -14,6 +12,7 @@ from keras import ops
 
 from keras_fitkit._core import constraints
 from keras_fitkit._core.constraints import ChainedConstraint, Stage, push, remove
+from tests.replicas import run_on_two_cpus
 
 
 class Note:
@@ -285,10 +284,6 @@ def test_after_a_fit_that_raised_the_constraint_can_be_put_back():
 
 
 REPLICAS = """
-import tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-two = [tf.config.LogicalDeviceConfiguration()] * 2
-tf.config.set_logical_device_configuration(cpu, two)
 import numpy as np
 import importlib.util, sys
 spec = importlib.util.spec_from_file_location("chain", sys.argv[1])
@@ -310,14 +305,7 @@ np.testing.assert_array_equal(first.numpy(), second.numpy())
 @pytest.mark.tensorflow_only
 @pytest.mark.slow
 def test_two_replicas():
-    # Logical devices must be made before TensorFlow starts: a process of its own.
-    done = subprocess.run(
-        [sys.executable, "-c", REPLICAS, __file__],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_on_two_cpus(REPLICAS, __file__)
 
 
 # --- saving

@@ -1,10 +1,13 @@
 """What the tests of Checkpoint share."""
 
+from typing import Any, NamedTuple
+
 import keras
 import numpy as np
 import pytest
 
 import keras_fitkit as kf
+from tests.tools import traced_once
 
 RNG = np.random.default_rng(5)
 X = RNG.normal(size=(90, 6)).astype("float32")
@@ -12,9 +15,22 @@ Y = (X.sum(1) > 0).astype("int64")
 VALIDATION = (RNG.normal(size=(40, 6)).astype("float32"), RNG.integers(0, 2, 40))
 
 
-def build(optimizer=None, policy=None, **compile_args):
-    """Momentum has a state as Adam has, and is traced in half the time."""
-    optimizer = optimizer or keras.optimizers.SGD(0.05, momentum=0.9)
+# Momentum has a state as Adam has, and is traced in half the time.
+OPTIMIZERS = {
+    "momentum": lambda: keras.optimizers.SGD(0.05, momentum=0.9),
+    "accumulation": lambda: keras.optimizers.Adam(gradient_accumulation_steps=3),
+    "average": lambda: keras.optimizers.Adam(0.01, use_ema=True),
+    "loss scale": lambda: keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.Adam(), initial_scale=2.0**14, dynamic_growth_steps=3
+    ),
+}
+
+
+@traced_once
+def build(optimizer="momentum", policy=None, **compile_args):
+    """A model; `optimizer` is one of `OPTIMIZERS`, or what `compile` takes."""
+    if isinstance(optimizer, str) and optimizer in OPTIMIZERS:
+        optimizer = OPTIMIZERS[optimizer]()
     keras.utils.set_random_seed(1)
     model = keras.Sequential(
         [
@@ -61,9 +77,19 @@ def dataset(**arguments):
     return kf.ReproducibleDataset(X, Y, batch_size=20, seed=7, **arguments)
 
 
+class Run(NamedTuple):
+    """What a fit has left; the model may be in use again."""
+
+    model: Any
+    history: Any
+    callbacks: Any
+    values: Any
+
+
 def train(folder, make, model=None, crash=None, epochs=6, data=None, **arguments):
     """One process's work: a fresh model, fresh callbacks, the same folder."""
-    model = model or build()
+    # One that changes the steps has no use for those that were traced.
+    model = model or build(fresh=make is ours)
     callbacks = kf.resumable(
         folder, [*make(), CrashAt(crash)], **{"verbose": 0, **arguments}
     )
@@ -75,7 +101,7 @@ def train(folder, make, model=None, crash=None, epochs=6, data=None, **arguments
         validation_data=VALIDATION,
         callbacks=callbacks,
     )
-    return model, history, callbacks
+    return Run(model, history, callbacks, variables(model))
 
 
 def variables(model):
@@ -85,11 +111,11 @@ def variables(model):
 
 def assert_same(one, other):
     """Models, histories and reports of two runs, to the bit."""
-    for first, second in zip(variables(one[0]), variables(other[0]), strict=True):
+    for first, second in zip(one.values, other.values, strict=True):
         np.testing.assert_array_equal(first, second)
-    assert one[1].epoch == other[1].epoch
-    assert one[1].history == other[1].history
-    for first, second in zip(one[2], other[2], strict=True):
+    assert one.history.epoch == other.history.epoch
+    assert one.history.history == other.history.history
+    for first, second in zip(one.callbacks, other.callbacks, strict=True):
         if hasattr(first, "report"):
             assert said(first) == said(second)
 
@@ -111,7 +137,7 @@ def ours():
 
 def interrupted(tmp_path, make, crashes, **arguments):
     """The result of runs that crash in these batches and of one that does not."""
-    model = arguments.pop("model", build)
+    model = arguments.pop("model", lambda: None)
     for crash in crashes:
         with pytest.raises(Crash):
             train(tmp_path, make, model(), crash=crash, **arguments)

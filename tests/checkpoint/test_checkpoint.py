@@ -3,6 +3,7 @@
 import errno
 import shutil
 
+import keras
 import pytest
 
 import keras_fitkit as kf
@@ -140,8 +141,11 @@ def test_it_says_where_it_goes_on_and_when_it_saves(tmp_path, capsys):
     assert "Checkpoint" not in capsys.readouterr().out
 
 
-def test_hooks_without_logs(tmp_path):
+@pytest.mark.parametrize("history", [None, keras.callbacks.History()])
+def test_hooks_without_logs(tmp_path, history):
     model = build()
+    if history is not None:  # of a fit that was refused before it began
+        model.history = history
     checkpoint = kf.Checkpoint(tmp_path)
     checkpoint.set_model(model)
     checkpoint.set_params({"epochs": 1, "steps": 1})

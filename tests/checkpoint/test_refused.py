@@ -26,7 +26,7 @@ def wider():
 
 
 def wetter():
-    model = build()
+    model = build(fresh=True)
     model.get_layer("drop").rate = 0.5
     return model
 
@@ -122,7 +122,7 @@ def test_a_fit_within_a_fit_may_not_use_its_folder(tmp_path):
 
 
 def test_a_second_optimizer_of_a_model_is_saved_too(tmp_path):
-    model = build("sgd")
+    model = build("sgd", fresh=True)
     model.extra = [keras.optimizers.Adam(0.01)]
     with pytest.raises(ValueError, match=r"whose optimizers are built.*extra"):
         fit(kf.Checkpoint(tmp_path), model=model)

@@ -7,6 +7,7 @@ import pytest
 import keras_fitkit as kf
 from tests.checkpoint.models import (
     Crash,
+    Run,
     Stateless,
     X,
     Y,
@@ -15,6 +16,7 @@ from tests.checkpoint.models import (
     interrupted,
     ours,
     train,
+    variables,
 )
 
 
@@ -53,7 +55,7 @@ class Signed(keras.callbacks.Callback):
 
 
 def test_the_state_of_somebody_s_own_callback(tmp_path):
-    *_, callbacks = interrupted(tmp_path, lambda: [Signed()], (13,), epochs=4)
+    callbacks = interrupted(tmp_path, lambda: [Signed()], (13,), epochs=4).callbacks
     assert [(epoch, array.tolist()) for epoch, array in callbacks[0].seen] == [
         (epoch, [epoch, epoch]) for epoch in range(4)
     ]
@@ -83,7 +85,7 @@ def test_a_csv_log_has_each_epoch_once(tmp_path):
     again = interrupted(tmp_path / "again", make("again.csv"), (None, 2), epochs=5)
     for log in logs:
         log.csv_file.close()  # a process that dies does that too
-    assert again[1].epoch == list(range(5))
+    assert again.history.epoch == list(range(5))
     assert (tmp_path / "again.csv").read_text() == (tmp_path / "whole.csv").read_text()
 
 
@@ -123,7 +125,7 @@ def test_arrays_that_are_not_shuffled_give_the_same(tmp_path):
         history = model.fit(
             X, Y, shuffle=False, epochs=epochs, verbose=0, callbacks=callbacks
         )
-        return model, history, []
+        return Run(model, history, [], variables(model))
 
     whole, _ = run("whole", 4), run("again", 2)
     assert_same(whole, run("again", 4))
@@ -168,6 +170,7 @@ def test_a_kill_in_the_first_epoch_begins_with_the_same_weights(tmp_path, capsys
         variable.assign(variable * 0)
     train(tmp_path, list, model, epochs=1, verbose=1)
     assert "begins anew with the weights of the first" in capsys.readouterr().out
+    found = variables(model)
     whole = train(tmp_path / "whole", list, epochs=1)
-    for one, other in zip(whole[0].get_weights(), model.get_weights(), strict=True):
+    for one, other in zip(whole.values, found, strict=True):
         np.testing.assert_array_equal(one, other)

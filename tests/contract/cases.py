@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 import keras_fitkit as kf
+from tests.contract import block_cases
 
 LOSSES = {"loss": [1.0] * 9, "val_loss": [1.0] * 9}
 
@@ -104,7 +105,7 @@ CONFIG = {
         *bad(1, 17, text="an integer in [2, 16]"),
         *bad("int8", text="an integer in [2, 16]", error=TypeError),
     ],
-    "activation_bits": bad(2, 17, text="an integer in [4, 16]"),
+    "activation_bits": bad(1, 17, text="an integer in [2, 16]"),
     "ranges": bad("lsq", text="one of 'auto', 'moving_average', 'learned'"),
     "momentum": bad(1.0, -0.1, text="a number in [0, 1)"),
     "start_step": bad(-1, text="an integer >= 0"),
@@ -593,8 +594,12 @@ BAD_ARGUMENTS = {
     },
 }
 
+BLOCKS = block_cases.rows(bad)
+BAD_ARGUMENTS.update(BLOCKS)
+
 # Public callables all of whose arguments stand above have no entry here.
 UNRANGED: dict[str, dict[str, str]] = {
+    **block_cases.unranged(BLOCKS),
     "Distiller": {"name": "Keras checks the names of models"},
     "QuantizeWrapper": {"kwargs": "Keras checks them"},
     "quantization.FakeQuantize": {"kwargs": "Keras checks them"},

@@ -3,20 +3,14 @@
 Logical devices must be set before TensorFlow starts: too late in the tests' process.
 """
 
-import subprocess
-import sys
-
 import pytest
+
+from tests.replicas import run_on_two_cpus
 
 pytestmark = [pytest.mark.tensorflow_only, pytest.mark.slow]
 
 SCRIPT = """
-import warnings
-import numpy as np, tensorflow as tf
-
-cpu = tf.config.list_physical_devices("CPU")[0]
-two = [tf.config.LogicalDeviceConfiguration()] * 2
-tf.config.set_logical_device_configuration(cpu, two)
+import numpy as np
 
 import keras
 import keras_fitkit as kf
@@ -74,8 +68,4 @@ print("ran", *callbacks, *alone, *changing)
 
 
 def test_every_callback_runs_on_two_replicas():
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "ran OverfitMonitor" in done.stdout
+    assert "ran OverfitMonitor" in run_on_two_cpus(SCRIPT)

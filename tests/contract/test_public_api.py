@@ -12,11 +12,12 @@ NAMES = [name for name in kf.__all__ if not inspect.ismodule(getattr(kf, name))]
 ROOMS = [
     getattr(kf, name) for name in kf.__all__ if inspect.ismodule(getattr(kf, name))
 ]
+ROOMS.append(kf.blocks.nets)
 PUBLIC = {name: getattr(kf, name) for name in NAMES} | {
-    f"{room.__name__.split('.')[-1]}.{name}": getattr(room, name)
+    f"{room.__name__.partition('.')[2]}.{name}": getattr(room, name)
     for room in ROOMS
     for name in room.__all__
-    if name not in NAMES
+    if name not in NAMES and not inspect.ismodule(getattr(room, name))
 }
 
 REPORTS = (
@@ -24,12 +25,16 @@ REPORTS = (
     "BitSensitivity",
     "Diagnosis",
     "ExportReport",
+    "FactorizationReport",
+    "RewriteReport",
     "SparsityReport",
     "StoppingReport",
 )
 # Handed to users, not made by them.
 MADE_BY_US = (
     *REPORTS,
+    "blocks.FactorizedLayer",
+    "blocks.LayerChange",
     "distillation.ModelOutputs",
     "monitoring.Remedy",
     "pruning.ScoreContext",

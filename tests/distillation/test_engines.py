@@ -1,8 +1,5 @@
 """The same losses however Keras runs the step."""
 
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -10,6 +7,7 @@ import pytest
 import keras_fitkit as kf
 from keras_fitkit import distillation as kd
 from tests.distillation.models import LABEL_LOSS, data, mlp, weights
+from tests.replicas import run_on_two_cpus
 
 X, Y = data()
 
@@ -77,11 +75,7 @@ def test_mixed_precision(policy):
 
 
 SCRIPT = """
-import numpy as np, tensorflow as tf
-
-cpu = tf.config.list_physical_devices("CPU")[0]
-two = [tf.config.LogicalDeviceConfiguration()] * 2
-tf.config.set_logical_device_configuration(cpu, two)
+import numpy as np
 
 import keras
 import keras_fitkit as kf
@@ -123,8 +117,4 @@ print("same")
 @pytest.mark.tensorflow_only
 @pytest.mark.slow
 def test_on_two_replicas_it_is_the_same_training():
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "same" in done.stdout
+    assert "same" in run_on_two_cpus(SCRIPT)

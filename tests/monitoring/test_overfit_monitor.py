@@ -11,7 +11,7 @@ import pytest
 
 import keras_fitkit as kf
 from keras_fitkit.monitoring.curves import RUNNING_MEAN
-from tests.tools import warns_once
+from tests.tools import traced_once, warns_once
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(48, 6)).astype("float32")
@@ -20,6 +20,7 @@ XV = RNG.normal(size=(40, 6)).astype("float32")
 YV = (XV[:, :1] * XV[:, 1:2] > 0).astype("float32")
 
 
+@traced_once
 def build(l2=0.0, optimizer="sgd", noise=True, metrics=("accuracy",), **compile_args):
     keras.utils.set_random_seed(11)
     layers = [keras.Input((6,))]
@@ -261,7 +262,7 @@ def test_a_metric_that_is_not_there_is_named_in_the_first_epoch():
 def scripted(train, validation, **arguments):
     """Runs the hooks by hand; the logs are the curves."""
     monitor = quiet(train_data=None, **arguments)
-    model = build()
+    model = build(fresh=True)
     monitor.set_model(model)
     monitor.set_params({"epochs": len(train)})
     monitor.on_train_begin()
@@ -294,7 +295,7 @@ def test_it_warns_once_when_it_flags():
 def test_a_run_that_ended_early_is_flagged_at_its_end():
     """100 epochs planned: the strict rule needs more than the 22 that ran."""
     monitor = quiet(train_data=None)
-    monitor.set_model(build())
+    monitor.set_model(build(fresh=True))
     monitor.set_params({"epochs": 100})
     monitor.on_train_begin()
     for epoch in range(22):
@@ -339,7 +340,7 @@ def test_prechelts_rules_flag_too(rule):
 
 def test_a_sparsity_ramp_is_not_overfitting_and_the_window_starts_after_it():
     monitor = quiet(train_data=None)
-    monitor.set_model(build())
+    monitor.set_model(build(fresh=True))
     monitor.set_params({"epochs": 60})
     monitor.on_train_begin()
     for epoch in range(60):
@@ -407,7 +408,7 @@ def test_it_survives_a_fit_that_raised_and_reports_what_it_saw():
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit(build(), [monitor, Break()])
+        fit(build(fresh=True), [monitor, Break()])
     assert monitor.report().state == "unknown"
     assert len(monitor.epochs_) == 2
     fit(build(), [monitor], epochs=1)
@@ -421,7 +422,7 @@ def test_state_carried_over_continues_the_run():
     first = quiet(train_data=None, action=flagged.append)
     second = quiet(train_data=None, action=flagged.append)
     for monitor, span in ((first, range(20)), (second, range(20, 60))):
-        monitor.set_model(build())
+        monitor.set_model(build(fresh=True))
         monitor.set_params({"epochs": 60})
         monitor.on_train_begin()
         if monitor is second:
