@@ -12,11 +12,11 @@ import time
 import tracemalloc
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from _child import serve
+from _memory import resident_rise
 from _models import load_stack
 
 SHAPE = (2500, 4000)
@@ -120,27 +120,13 @@ def _measured(action: Callable[[], Any], trace: bool) -> Row:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return {"numpy": peak / _kernel_bytes()}
-    _forget_peak()
-    before = _resident("VmRSS")
-    seconds = _cpu_seconds(action)
-    peak = _resident("VmHWM") - before
-    return {"ms": 1000 * seconds, "resident": peak / _kernel_bytes()}
+    seconds: list[float] = []
+    rise = resident_rise(lambda: seconds.append(_cpu_seconds(action)))
+    return {"ms": 1000 * seconds[0], "resident": rise / _kernel_bytes()}
 
 
 def _kernel_bytes() -> int:
     return 4 * SHAPE[0] * SHAPE[1]
-
-
-def _forget_peak() -> None:
-    """Linux: the peak of the resident memory starts anew from what there is now."""
-    Path("/proc/self/clear_refs").write_text("5")
-
-
-def _resident(name: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(name):
-            return 1024 * int(line.split()[1])
-    raise OSError(f"/proc/self/status has no {name}")
 
 
 def _cpu_seconds(action: Callable[[], Any]) -> float:

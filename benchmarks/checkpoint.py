@@ -2,8 +2,9 @@
 
 A model of 25 million weights is saved by `kf.Checkpoint` (only the weights, and then
 with Adam's two averages of each) and by `model.save_weights`, which forgets the
-optimizer, in turn. CPU seconds, wall seconds and, for the memory, the peak of what
-Python and NumPy allocate beyond what was there, over the bytes that are saved.
+optimizer, in turn. CPU seconds, wall seconds and, for the memory, the rise of the peak
+over what was resident before, and the peak of what Python and NumPy allocate, both over
+the bytes that are saved. The memory needs Linux.
 
     python benchmarks/checkpoint.py [--quick] [--json results.jsonl]
 """
@@ -26,6 +27,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+from _memory import resident_rise
 from import_cost import median_interval
 
 import keras_fitkit as kf
@@ -125,7 +127,8 @@ def row(name: str, optimizer: Any, rounds: int, width: int) -> dict[str, Any]:
                 ratios["wall"].append(ours[1] / other[1])
                 seconds.append(ours[1])
             print(f"\r{name}: {done} of {rounds}", end="", file=sys.stderr, flush=True)
-        extra = peak(lambda: save(rounds + 1)) / state
+        resident = resident_rise(lambda: save(rounds + 1)) / state
+        allocated = peak(lambda: save(rounds + 2)) / state
         written = next((folder / "run").glob("*.npz")).stat().st_size
     print(file=sys.stderr)
     return {
@@ -137,7 +140,8 @@ def row(name: str, optimizer: Any, rounds: int, width: int) -> dict[str, Any]:
         "cpu_interval": median_interval(ratios["cpu"])[:2],
         "wall_ratio": statistics.median(ratios["wall"]),
         "wall_interval": median_interval(ratios["wall"])[:2],
-        "peak_over_state": extra,
+        "resident_over_state": resident,
+        "allocated_over_state": allocated,
         "rounds": rounds,
         "keras": keras.__version__,
     }
@@ -164,7 +168,8 @@ def main() -> None:
             f"{one['name']:<22} {one['file_megabytes']:6.0f} MB  "
             f"CPU {one['cpu_ratio']:.2f}x ({low:.2f}-{high:.2f})  "
             f"wall {one['wall_ratio']:.2f}x ({first:.2f}-{last:.2f}), "
-            f"{one['seconds']:.2f} s  memory {one['peak_over_state']:.2f}x"
+            f"{one['seconds']:.2f} s  memory {one['resident_over_state']:.2f}x "
+            f"resident, {one['allocated_over_state']:.2f}x allocated by NumPy"
         )
     epoch = epoch_overhead(QUICK_ROUNDS, width)
     low, high = epoch["cpu_interval"]
