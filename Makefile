@@ -8,12 +8,12 @@ PYTEST_ARGS ?=             # more arguments: make test PYTEST_ARGS="-k stopping 
 # The latest JAX needs Python 3.11; 0.6 is the last that has wheels for 3.10.
 JAX ?= 'jax[cpu]==0.10.2; python_version >= "3.11"' 'jax[cpu]==0.6.*; python_version < "3.11"'
 
-# Most of the time of the tests on JAX is compilation, much of it of one program, and the
-# optimizations of level 2 and 3 cost more than they bring in programs that run once.
+# Most of the time of the tests on JAX is compilation, much of it of one program, and
+# optimizations cost more than they bring in programs that run once.
 JAX_CACHE := JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.cache/jax \
   JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 \
   JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1 \
-  XLA_FLAGS=--xla_backend_optimization_level=1
+  XLA_FLAGS='--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
 
 # A plain `torch` for Linux brings gigabytes of CUDA, so the CPU build is named. It is
 # not on PyPI, so pip may have to be told where it is.

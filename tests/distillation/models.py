@@ -55,7 +55,9 @@ def gradient(function, values):
     if backend == "jax":
         import jax
 
-        return np.asarray(jax.grad(lambda one: keras.ops.sum(function(one)))(values))
+        # As one program: op by op JAX compiles each.
+        total = jax.jit(jax.grad(lambda one: keras.ops.sum(function(one))))
+        return np.asarray(total(values))
     if backend == "torch":
         import torch
 

@@ -60,8 +60,8 @@ def gradients(function, *values):
         import jax
 
         places = tuple(range(len(values)))
-        found = jax.grad(lambda *v: keras.ops.sum(function(*v)), places)(*values)
-        return [array(one) for one in found]
+        total = jax.grad(lambda *v: keras.ops.sum(function(*v)), places)
+        return [array(one) for one in jax.jit(total)(*values)]
     import torch
 
     given_ = [torch.tensor(value, requires_grad=True) for value in values]
