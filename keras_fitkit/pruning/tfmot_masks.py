@@ -64,4 +64,5 @@ def _times_power(factor: np.float32, base: np.float32, power: float) -> np.float
         return factor * (base * base)
     if power == 0.5:
         return np.float32(factor * np.sqrt(base))
-    return np.float32(factor * np.power(base, np.float32(power)))
+    # NumPy's own power of float32 is off by a unit in the last place on some CPUs.
+    return np.float32(factor * np.float32(float(base) ** float(np.float32(power))))

@@ -219,7 +219,8 @@ class PolynomialDecay(PruningSchedule):
         length = np.float32(self.end_step - self.begin_step)
         gone = min(one, max(zero, np.float32(step - self.begin_step) / length))
         span = np.float32(self.initial_sparsity - self.final_sparsity)
-        rest = np.power(one - gone, np.float32(self.power))
+        # NumPy's own power of float32 is not rounded alike on all CPUs.
+        rest = np.float32(float(one - gone) ** self.power)
         return self.due(step), span * rest + np.float32(self.final_sparsity)
 
 
