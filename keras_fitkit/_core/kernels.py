@@ -62,6 +62,14 @@ def axes(layer: Any, variable: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return inputs, outputs
 
 
+def channels(layer: Any, variable: Any) -> tuple[int, ...]:
+    """The axes that index the output channels, each of which may have its own scale."""
+    rank = len(variable.shape)
+    if is_one_of(layer, DEPTHWISE) or variable.name == "depthwise_kernel":
+        return rank - 2, rank - 1
+    return axes(layer, variable)[1]
+
+
 def _einsum_axes(equation: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The contracted and the other axes of an EinsumDense kernel."""
     left, _, result = equation.replace(" ", "").partition("->")

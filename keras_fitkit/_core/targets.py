@@ -24,12 +24,15 @@ class Target:
         variable: the `keras.Variable`.
         inputs, outputs: the axes of the variable that are summed over, and those that
             index the outputs; any other axis (the places of a convolution) is neither.
+        channels: the axes that index the output channels: of a depthwise kernel those
+            of its inputs as well.
     """
 
     path: str
     variable: Any
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    channels: tuple[int, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -86,6 +89,21 @@ def find_zeros(
     Raises:
         ValueError: as `find`.
     """
+    return [
+        target
+        for target in find_any(model, layers, exclude)
+        if 0 < np.count_nonzero(to_array(target.variable)) < target.size
+    ]
+
+
+def find_any(
+    model: Any,
+    layers: Selection = None,
+    exclude: Selection = None,
+    *,
+    done: str = "pruned",
+) -> list[Target]:
+    """As `find`; but None means every weight of floats, trainable or not."""
     if layers is None:
         floats = {
             path
@@ -95,12 +113,7 @@ def find_zeros(
             and len(variable.shape) > 1
         }
         layers = sorted(floats) or None
-    found, _ = find(model, layers, exclude)
-    return [
-        target
-        for target in found
-        if 0 < np.count_nonzero(to_array(target.variable)) < target.size
-    ]
+    return find(model, layers, exclude, done=done)[0]
 
 
 def to_array(variable: Any) -> _Array:
@@ -217,4 +230,5 @@ def _may_be_pruned(layer: Any, variable: Any) -> bool:
 
 def _target(path: str, layer: Any, variable: Any) -> Target:
     inputs, outputs = kernels.axes(layer, variable)
-    return Target(path, variable, inputs, outputs)
+    channels = kernels.channels(layer, variable)
+    return Target(path, variable, inputs, outputs, channels)

@@ -84,6 +84,7 @@ def assign_bits(
     sensitivity_.check_model(model)
     base = resolve(config)
     _check_limits(size_budget, max_loss_increase)
+    model, exclude = sensitivity_.plain_model(model, exclude)
     chosen = dict(sensitivity_.quantized_layers(model, exclude))
     if sensitivity is None:
         sensitivity = sensitivity_.bit_sensitivity(
@@ -91,6 +92,7 @@ def assign_bits(
             x,
             y,
             bits,
+            config=base,
             exclude=exclude,
             batch_size=batch_size,
             verbose=verbose,
@@ -102,7 +104,7 @@ def assign_bits(
         one.path: widths[index]
         for one, index in zip(sensitivity.layers, picked, strict=True)
     }
-    with sensitivity_.rounded(chosen, assigned):
+    with sensitivity_.rounded(chosen, assigned, base):
         loss = sensitivity_.measured_loss(model, x, y, batch_size)
     floats = [
         path

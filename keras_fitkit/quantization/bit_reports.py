@@ -20,7 +20,7 @@ class LayerSensitivity:
     Attributes:
         path: of the layer.
         num_weights: in its kernels.
-        num_scales: output channels, each with a scale.
+        num_scales: of its kernels: one for each output channel, or one for all.
         increases: width in bits -> how much the loss rises.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from keras_fitkit._core.selection import Choice, Selection
 from keras_fitkit._core.selection import check as check_selection
 from keras_fitkit.quantization import fake_quant, rules
 from keras_fitkit.quantization.bit_reports import BitSensitivity, LayerSensitivity
-from keras_fitkit.quantization.config import LEARNED_BITS
+from keras_fitkit.quantization.config import QuantizeConfig, resolve
 from keras_fitkit.quantization.quantize_model import layer_paths, without_blocks
 
 LOWEST, HIGHEST = 2, 8
@@ -27,6 +28,7 @@ def bit_sensitivity(
     y: Any,
     bits: Sequence[int] = (8, 4, 2),
     *,
+    config: Any = "int8",
     exclude: Selection = None,
     batch_size: int = 256,
     verbose: int = 1,
@@ -42,6 +44,8 @@ def bit_sensitivity(
         x: inputs, as for `model.evaluate`: arrays; some hundred to thousand rows.
         y: the targets for them.
         bits: the widths, 2 to 8. Defaults to (8, 4, 2).
+        config: everything but the widths, as for `kf.quantize_model`: its `per_channel`
+            and `ranges` are those of the grids. Defaults to "int8".
         exclude: layers to leave out, as for `kf.quantize_model`. Defaults to None.
         batch_size: rows in one step. Defaults to 256.
         verbose: 0 silent, 1 a progress bar. Defaults to 1.
@@ -66,6 +70,7 @@ def bit_sensitivity(
     """
     check_model(model)
     widths = check_bits(bits)
+    kind = resolve(config)
     check_selection("exclude", exclude)
     arguments.integer("batch_size", batch_size, low=1)
     arguments.integer("verbose", verbose, low=0, high=1)
@@ -81,13 +86,13 @@ def bit_sensitivity(
     for path, kernels in chosen:
         increases = {}
         for width in widths:
-            with rounded({path: kernels}, {path: width}):
+            with rounded({path: kernels}, {path: width}, kind):
                 increases[width] = measured_loss(model, x, y, batch_size) - base
             if bar is not None:
                 bar.add(1)
         size = sum(int(np.prod(kernel.variable.shape)) for kernel in kernels)
-        channels = sum(_channels(kernel) for kernel in kernels)
-        found.append(LayerSensitivity(path, size, channels, increases))
+        scales = sum(_scales(kernel, kind) for kernel in kernels)
+        found.append(LayerSensitivity(path, size, scales, increases))
     return BitSensitivity(base, tuple(found), model.count_params())
 
 
@@ -145,12 +150,13 @@ def quantized_layers(
 
 
 @contextlib.contextmanager
-def rounded(chosen: Any, widths: Any) -> Iterator[None]:
+def rounded(chosen: Any, widths: Any, config: QuantizeConfig) -> Iterator[None]:
     """While it lasts, kernels are on grids; then they are as they were.
 
     Args:
         chosen: path of a layer -> its kernels.
         widths: path of a layer -> its bits.
+        config: the kind of the grids.
     """
     kept = [
         (kernel, arrays.copied(kernel.variable), widths[path])
@@ -159,7 +165,8 @@ def rounded(chosen: Any, widths: Any) -> Iterator[None]:
     ]
     try:
         for kernel, value, width in kept:
-            kernel.variable.assign(_on_grid(value, kernel.axes, width))
+            grid = dataclasses.replace(config, weight_bits=width)
+            kernel.variable.assign(_on_grid(value, kernel.axes, grid))
         yield
     finally:
         for kernel, value, _ in kept:
@@ -182,16 +189,20 @@ def measured_loss(model: Any, x: Any, y: Any, batch_size: int) -> float:
     return loss
 
 
-def _on_grid(value: Any, axes: Any, bits: int) -> Any:
-    """As `quantize_model` begins: learned steps for few bits."""
+def _on_grid(value: Any, axes: Any, config: QuantizeConfig) -> Any:
+    """As `quantize_model` begins."""
     weight = ops.convert_to_tensor(value, "float32")
-    if bits <= LEARNED_BITS:
-        step = fake_quant.first_step(weight, axes, bits)
+    bits: Any = config.weight_bits
+    shared = axes if config.per_channel else None
+    if config.learned_weights:
+        step = fake_quant.first_step(weight, shared, bits)
         return fake_quant.learned_weights(weight, step, bits)
-    return fake_quant.fake_quant_weights(weight, axes, bits)
+    return fake_quant.fake_quant_weights(weight, shared, bits)
 
 
-def _channels(kernel: rules.Kernel) -> int:
+def _scales(kernel: rules.Kernel, config: QuantizeConfig) -> int:
+    if not config.per_channel:
+        return 1
     shape = kernel.variable.shape
     kept = [size for axis, size in enumerate(shape) if axis not in kernel.axes]
     return int(np.prod(kept))

@@ -171,24 +171,29 @@ def clustered(found: Sequence[Target]) -> list[Target]:
 
 def channels_of(target: Target) -> int:
     """The output channels of a kernel."""
-    return int(np.prod([target.shape[axis] for axis in target.outputs]))
+    return int(np.prod([target.shape[axis] for axis in target.channels]))
 
 
 def rows_of(target: Target, array: Any, channels: int) -> Any:
     """(channels, weights of one), or one row of all."""
     if channels == 1:
         return array.reshape(1, -1)
-    return target.matrices(array).transpose(2, 0, 1).reshape(channels, -1)
+    return array.transpose(_order(target)).reshape(channels, -1)
 
 
 def from_rows(target: Target, rows: Any, channels: int) -> Any:
     """The inverse of `rows_of`."""
     if channels == 1:
         return rows.reshape(target.shape)
-    places, inputs = target.matrices(np.empty(target.shape, bool)).shape[:2]
-    return target.from_matrices(
-        rows.reshape(channels, places, inputs).transpose(1, 2, 0)
-    )
+    order = _order(target)
+    turned = rows.reshape([target.shape[axis] for axis in order])
+    return turned.transpose(np.argsort(order))
+
+
+def _order(target: Target) -> list[int]:
+    """The axes, those of the channels first."""
+    rest = [axis for axis in range(len(target.shape)) if axis not in target.channels]
+    return [*target.channels, *rest]
 
 
 def links_of(variable: Any) -> list[ClusterLink]:

@@ -109,8 +109,9 @@ class ClusterWeights(FitCallback):
         """A callback that keeps today's groups, for training a clustered model on.
 
         Args:
-            layers: as for `ClusterWeights`. Weights with more values than half their
-                number are left alone.
+            layers: as for `ClusterWeights`, but None means all weights of two or more
+                axes that train and are no norms or biases. Those with more values than
+                half their number are left alone.
             exclude: as for `ClusterWeights`.
             verbose: as for `ClusterWeights`.
 
@@ -155,8 +156,12 @@ class ClusterWeights(FitCallback):
         layers.check_keras_model("model", model, built=True)
         self._release()
         self._reset()
-        found, _ = targets.find(model, self.layers, self.exclude, done="clustered")
+        # Groups that are held are those of any weight, whoever made them.
+        find = targets.find_any if self._holds else _targets
+        found = find(model, self.layers, self.exclude, done="clustered")
         if self._holds:
+            if self.layers is None:
+                found = [one for one in found if one.variable.trainable]
             found = attachment.clustered(found)
         alive = [one for one in _private.running_callbacks() if one is not self]
         attachment.release_stale(model, alive)
@@ -252,3 +257,7 @@ class ClusterWeights(FitCallback):
         for each in self._attached:
             each.release()
         self._attached = []
+
+
+def _targets(*given: Any, **named: Any) -> list[Target]:
+    return targets.find(*given, **named)[0]

@@ -90,6 +90,8 @@ def register(
         kind: None: "weights" with kernels, else "output". Or one of "weights inside",
             "output", "shared range", "through".
 
+    A saved model says it again for the class where it is loaded.
+
     Raises:
         TypeError, ValueError: no such class or kind.
 
@@ -119,6 +121,15 @@ def register(
         kind = WEIGHTS if names else OUTPUT
     arguments.choice("kind", kind, (WEIGHTS, INSIDE, OUTPUT, SHARED, THROUGH))
     _registered[layer_class] = Rule(kind, names)
+
+
+def registered(layer: Any) -> dict[str, Any] | None:
+    """What `register` was told of a layer's class, as plain values; None: nothing."""
+    for parent in type(layer).__mro__:
+        if parent in _registered:
+            rule = _registered[parent]
+            return {"kind": rule.kind, "kernels": list(rule.kernels)}
+    return None
 
 
 def rule_of(layer: Any) -> Rule:
@@ -170,12 +181,7 @@ def _kernel_names(layer: Any) -> tuple[str, ...]:
 
 def _shared_axes(owner: Any, variable: Any) -> tuple[int, ...]:
     """All axes but those of the output channels."""
-    rank = len(variable.shape)
-    depthwise = kernels_.is_one_of(owner, kernels_.DEPTHWISE)
-    if depthwise or variable.name == "depthwise_kernel":
-        outputs: tuple[int, ...] = (rank - 2, rank - 1)
-    elif kernels_.is_one_of(owner, ("Embedding",)):
+    outputs = kernels_.channels(owner, variable)
+    if kernels_.is_one_of(owner, ("Embedding",)):
         outputs = ()  # LiteRT looks rows up in a table of one scale
-    else:
-        _, outputs = kernels_.axes(owner, variable)
-    return tuple(axis for axis in range(rank) if axis not in outputs)
+    return tuple(axis for axis in range(len(variable.shape)) if axis not in outputs)

@@ -319,7 +319,18 @@ class QuantizeWrapper(keras.layers.Wrapper):
             "config": self.config.get_config(),
             "quantize_output": self.quantize_output,
             "stands_alone": self.stands_alone,
+            "registered": rules.registered(self.layer),
         }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        """A wrapper from what `get_config` gave; its layer's class is known by then."""
+        config = {"registered": None, **config}
+        told = config.pop("registered")
+        layer = keras.saving.deserialize_keras_object(config["layer"], custom_objects)
+        if told is not None and rules.registered(layer) is None:
+            rules.register(type(layer), told["kernels"], kind=told["kind"])
+        return cls(**{**config, "layer": layer})
 
 
 def _activation_inside(layer: Any) -> str | None:

@@ -136,6 +136,7 @@ BITS.update(
         *bad(8, "8", text="a list of different widths", error=TypeError, **ASKED_BITS),
         *bad((8, 1), text="an integer in [2, 8]", **ASKED_BITS),
     ],
+    config=bad("int7", text="one of 'int8'", **ASKED_BITS),
     exclude=bad("no", text="patterns that match", **ASKED_BITS),
     batch_size=bad(0, text="an integer >= 1", **ASKED_BITS),
     verbose=bad(2, text="an integer in [0, 1]", **ASKED_BITS),
@@ -533,7 +534,6 @@ BAD_ARGUMENTS = {
             *bad(None, text="One of `size_budget` and", **ASKED_BITS),
         ],
         "max_loss_increase": bad(-1, text="a number >= 0", **ASKED_BITS),
-        "config": bad("int7", text="one of 'int8'", size_budget=1.0, **ASKED_BITS),
         "sensitivity": bad(
             3, text="kf.bit_sensitivity", error=TypeError, size_budget=1.0, **ASKED_BITS
         ),

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keras_fitkit import blocks
 from keras_fitkit.quantization import (
     QuantizeConfig,
+    QuantizeWrapper,
     assign_bits,
     bit_sensitivity,
     knapsack,
@@ -96,6 +98,42 @@ def test_each_layer_is_rounded_alone_and_put_back():
     assert abs(found.layers[0].increases[8]) < found.layers[0].increases[2]
     assert "hidden" in found.render()
     assert found.to_dict()["layers"][1]["increases"].keys() == {"8", "2"}
+
+
+def test_the_grids_are_of_the_kind_that_the_config_asks_for():
+    model = trained()
+    one = QuantizeConfig(per_channel=False, ranges="moving_average")
+    found = bit_sensitivity(model, FLAT, Y, (3,), config=one, verbose=0)
+    assert [row.num_scales for row in found.layers] == [1, 1]
+    made = assign_bits(
+        model, FLAT, Y, (3,), size_budget=0.9, config=one, exclude="logits", verbose=0
+    )
+    assert made.config == one
+    # By hand: one scale for all, from the largest weight.
+    kernel = array(model.layers[0].kernel)
+    scale = np.abs(kernel).max() / 3
+    model.layers[0].kernel.assign(np.round(kernel / scale) * scale)
+    by_hand = model.evaluate(FLAT, Y, batch_size=256, verbose=0)
+    assert found.loss + found.layers[0].increases[3] == pytest.approx(by_hand, abs=1e-5)
+    assert made.loss == pytest.approx(by_hand, abs=1e-5)
+
+
+def test_blocks_are_assigned_as_the_layers_they_stand_for():
+    inputs = keras.Input((8, 8, 3))
+    x = blocks.ConvNormAct(4, name="block")(inputs)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(inputs, keras.layers.Dense(5, name="logits")(x))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("sgd", loss)
+    made = assign_bits(model, X, Y, (8, 4), size_budget=0.9, verbose=0)
+    assert len(made.bits) == 2
+    qat = quantize_model(model, made)
+    widths = [
+        one.config.weight_bits
+        for one in qat.layers
+        if isinstance(one, QuantizeWrapper) and one.kernels
+    ]
+    assert widths == list(made.bits.values())
 
 
 def test_the_budget_is_kept_and_the_model_takes_the_widths():

@@ -154,6 +154,10 @@ def test_each_channel_has_values_of_its_own():
         columns = kernel.reshape(-1, kernel.shape[-1]).T
         assert all(np.unique(one).size <= 3 for one in columns)
         assert np.unique(kernel).size > 3
+    depth = next(v for v in model.get_layer("depth").weights if "kernel" in v.name)
+    columns = array(depth).reshape(9, 6).T  # a channel for each input
+    assert all(np.unique(one).size <= 3 for one in columns)
+    assert np.unique(columns).size > 3
     side = array(model.get_layer("side").kernel)
     assert np.unique(side).size == side.size
 
@@ -194,6 +198,14 @@ def test_early_stopping_restores_the_optimizer_after_the_groups_are_gone():
     assert stopper.report().restored
     names = [variable.name for variable in model.optimizer.variables]
     assert not any(name.startswith("fitkit_") for name in names)
+
+
+def test_hold_keeps_weights_that_are_clustered_only_when_named():
+    model = cnn()
+    fit(model, ClusterWeights(3, layers="depth"))
+    depth = next(v for v in model.get_layer("depth").weights if "kernel" in v.name)
+    fit(model, ClusterWeights.hold())
+    assert np.unique(array(depth)).size <= 3
 
 
 def test_hold_keeps_groups_and_zeros_through_quantization_aware_training():

@@ -143,6 +143,7 @@ def test_a_frozen_norm_keeps_its_statistics():
     assert seen[1] == seen[2] == seen[3]
 
 
+@keras.saving.register_keras_serializable("tests.wrapper")
 class Scale(layers.Layer):
     def build(self, shape):
         self.scale = self.add_weight(shape=(1, shape[-1]), name="scale")
@@ -159,6 +160,20 @@ def test_somebody_s_own_layer(monkeypatch):
     wrapper = QuantizeWrapper(Scale(), "int4-weights")
     wrapper.build((None, 6))
     assert [kernel.variable.name for kernel in wrapper.kernels] == ["scale"]
+
+
+def test_a_file_says_how_somebody_s_own_layer_is_quantized(monkeypatch, tmp_path):
+    monkeypatch.setattr(rules, "_registered", {})
+    register(Scale, kernels=["scale"])
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, QuantizeWrapper(Scale(), "int4-weights")(inputs))
+    model.save(tmp_path / "m.keras")
+    monkeypatch.setattr(rules, "_registered", {})  # another process
+    again = keras.models.load_model(tmp_path / "m.keras")
+    assert [one.variable.name for one in again.layers[-1].kernels] == ["scale"]
+    assert again.layers[-1].get_config()["registered"]["kernels"] == ["scale"]
+    x = sample((4, 6))
+    np.testing.assert_array_equal(array(again(x)), array(model(x)))
 
 
 @pytest.mark.parametrize(
