@@ -27,6 +27,8 @@ OURS: dict[str, dict[str, Any]] = {
     "4-4": {"weight_bits": 4, "activation_bits": 4},
     "3-3": {"weight_bits": 3, "activation_bits": 3},
 }
+ENDS_IN_INT8 = ("4-4", "3-3")  # first and last layer, as in the paper of LSQ
+NORM_ROWS = 5000  # for the statistics of the norms after the training
 CALIBRATION_ROWS, LATENCY_ROWS = 500, 300
 FOREVER_BATCHES = 20
 
@@ -54,6 +56,9 @@ class Quantizer(Trainer):
             model.set_weights([stored[name] for name in stored.files])
         made = self._made(model, arm)
         self._fit(made, [seed, 2], epochs, [])
+        if arm in OURS:
+            kf = importlib.import_module("keras_fitkit")
+            kf.reestimate_batch_norm(made, self._images("x_train", made)[:NORM_ROWS])
         result = self._judged(made, arm)
         result["seconds"] = round(time.perf_counter() - begun, 1)
         result["cpu_seconds"] = round(time.process_time() - cpu, 1)
@@ -84,7 +89,11 @@ class Quantizer(Trainer):
             return tfmot.quantization.keras.quantize_model(model)
         if arm in OURS:
             kf = importlib.import_module("keras_fitkit")
-            return kf.quantize_model(model, kf.QuantizeConfig(**OURS[arm]))
+            ends = [one.name for one in model.layers if one.weights]
+            ends = [ends[0], ends[-1]] if arm in ENDS_IN_INT8 else []
+            config = kf.QuantizeConfig(**OURS[arm])
+            overrides = dict.fromkeys(ends, "int8")
+            return kf.quantize_model(model, config, overrides=overrides)
         return model
 
     def _judged(self, model: Any, arm: str) -> dict[str, Any]:

@@ -11,9 +11,10 @@ trains on with the same batches, epochs and learning rates (Adam, cosine decay):
   training for integers: "int8 after training", `kf.export_litert` with 500 rows to
   calibrate on, and "keras quantize", `model.quantize("int8")` of Keras, which takes
   Dense layers alone and cannot be written as a file.
-- "int8", "int4 weights", "int2 weights": `kf.quantize_model`, written and run.
-- "4-4", "3-3": 4 or 3 bits for weights and activations. LiteRT has no such activations,
-  so they are run in Keras.
+- "int8", "int4 weights", "int2 weights": `kf.quantize_model`, after the training
+  `kf.reestimate_batch_norm` with 5000 rows; written and run.
+- "4-4", "3-3": the same with 4 or 3 bits for weights and activations, and 8 in first
+  and last layer, as is usual. LiteRT has no such activations: they are run in Keras.
 - "tfmot int8": tfmot's `quantize_model` on tf_keras, in a process of its own.
 
 Errors are counted on the file where there is one. Limits (issue 5): int8 within 0.1

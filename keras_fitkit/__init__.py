@@ -48,6 +48,7 @@ from keras_fitkit.quantization import assign_bits as assign_bits
 from keras_fitkit.quantization import bit_sensitivity as bit_sensitivity
 from keras_fitkit.quantization import export_litert as export_litert
 from keras_fitkit.quantization import quantize_model as quantize_model
+from keras_fitkit.quantization import reestimate_batch_norm as reestimate_batch_norm
 from keras_fitkit.quantization import run_litert as run_litert
 from keras_fitkit.quantization import strip_quantization as strip_quantization
 
@@ -94,6 +95,7 @@ __all__ = [
     "pruning",
     "quantization",
     "quantize_model",
+    "reestimate_batch_norm",
     "replace_grouped_conv",
     "resumable",
     "run_litert",

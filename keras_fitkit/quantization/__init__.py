@@ -1,6 +1,9 @@
 """Quantization: fake quantizers for training, and LiteRT files that are checked."""
 
 from keras_fitkit.quantization.assign_bits import assign_bits as assign_bits
+from keras_fitkit.quantization.batch_norm import (
+    reestimate_batch_norm as reestimate_batch_norm,
+)
 from keras_fitkit.quantization.bit_reports import BitAssignment as BitAssignment
 from keras_fitkit.quantization.bit_reports import BitSensitivity as BitSensitivity
 from keras_fitkit.quantization.bit_reports import LayerSensitivity as LayerSensitivity
@@ -39,6 +42,7 @@ __all__ = [
     "bit_sensitivity",
     "export_litert",
     "quantize_model",
+    "reestimate_batch_norm",
     "register",
     "run_litert",
     "strip_quantization",

@@ -222,7 +222,16 @@ class _Quantizer(rewrite.Rewriter):
         """Rounds the inputs; an inner model gets what is on a grid already."""
         if prefix or not self._plan.rounds(old):
             return new
-        return self._rounded(old, 0, self.choices.config, new)
+        return self._rounded(old, 0, self._config_of_input(old), new)
+
+    def _config_of_input(self, tensor: Any) -> QuantizeConfig:
+        """That of the layers that take it, the one with the widest activations."""
+        users = self._plan.graph.users(tensor)
+        found = [self._config(one.path, one.operation) for one in users]
+        given = [one for one in found if one is not None]
+        if any(one.activation_bits is None for one in given) or not given:
+            return self.choices.config
+        return max(given, key=lambda one: one.activation_bits or 0)
 
     def call(
         self, path: str, node: GraphNode, args: Sequence[Any], kwargs: dict[str, Any]

@@ -130,6 +130,9 @@ BITS = {
         x=np.ones((2, 4)),
     ),
 }
+NORMED = {
+    "model": keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization()])
+}
 ASKED_BITS = {"model": MEASURED, "x": np.ones((2, 4)), "y": np.ones((2, 3))}
 BITS.update(
     bits=[
@@ -525,6 +528,21 @@ BAD_ARGUMENTS = {
     },
     "run_litert": {
         "path": bad("no.tflite", text="a file that exists", x=np.ones((2, 4))),
+    },
+    "reestimate_batch_norm": {
+        "model": [
+            *bad(3, text="a keras.Model", error=TypeError, x=1),
+            *bad(dense(), text="a BatchNormalization", x=np.ones((4, 4))),
+        ],
+        "x": [
+            *bad(3, text="arrays of inputs, or a dataset", error=TypeError, **NORMED),
+            *bad(np.ones((0, 4)), text="not empty", **NORMED),
+            *bad(np.full((4, 4), np.nan), text="batches of finite values", **NORMED),
+            *bad(iter(()), text="batches that reach every norm", **NORMED),
+        ],
+        "batch_size": bad(1, text="an integer >= 2", x=np.ones((4, 4)), **NORMED),
+        "max_batches": bad(0, text="an integer >= 1", x=np.ones((4, 4)), **NORMED),
+        "verbose": bad(2, text="an integer in [0, 1]", x=np.ones((4, 4)), **NORMED),
     },
     "bit_sensitivity": BITS,
     "assign_bits": {
