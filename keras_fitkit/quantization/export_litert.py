@@ -9,12 +9,22 @@ import keras
 import numpy as np
 
 from keras_fitkit._core import arguments, arrays, files, graph, layers
-from keras_fitkit.quantization import checker, convert, fake_quant, grids, rules
+from keras_fitkit.quantization import (
+    checker,
+    convert,
+    fake_quant,
+    grids,
+    rules,
+    traps,
+)
 from keras_fitkit.quantization.config import FLOATS
 from keras_fitkit.quantization.export_report import ExportReport
 from keras_fitkit.quantization.fake_quantize import FakeQuantize
 from keras_fitkit.quantization.litert_file import LiteRTModel, interpreter_module
-from keras_fitkit.quantization.quantize_model import strip_quantization
+from keras_fitkit.quantization.quantize_model import (
+    strip_quantization,
+    without_blocks,
+)
 from keras_fitkit.quantization.wrapper import QuantizeWrapper
 
 MODES = ("auto", *convert.MODES)
@@ -97,7 +107,8 @@ def export_litert(
     _check_calibrated(mode, quantizers, calibration)
     _check_io(io_dtype, mode)
     _check_backend()
-    interpreter_module()  # missing, it says so before any work is done
+    if mode == "int8" and not wrappers:
+        traps.warn_if_slow(without_blocks(model, None)[0])
     plain = model
     if wrappers and not (mode == "int8" and quantizers):
         # Without ranges the weights alone are on a grid: they are floats on it now.
@@ -163,6 +174,7 @@ def _check_backend() -> None:
             f"be tensorflow. Received: {keras.backend.backend()}. Save the model as "
             ".keras and export it in a process with KERAS_BACKEND=tensorflow."
         )
+    interpreter_module()  # missing, it says so before any work is done
 
 
 def _quantized(model: Any) -> tuple[list[QuantizeWrapper], list[FakeQuantize]]:

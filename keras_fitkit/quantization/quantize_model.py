@@ -11,11 +11,13 @@ import keras
 from keras_fitkit._core import arguments, graph, layers, rewrite, selection
 from keras_fitkit._core._private import GraphNode
 from keras_fitkit._core.selection import Choice, Selection
-from keras_fitkit.quantization import plan, rules
+from keras_fitkit.quantization import plan, rules, traps
 from keras_fitkit.quantization.bit_reports import BitAssignment
 from keras_fitkit.quantization.config import QuantizeConfig, resolve
 from keras_fitkit.quantization.fake_quantize import FakeQuantize, is_float
 from keras_fitkit.quantization.wrapper import QuantizeWrapper
+
+INT8 = 8  # bits of the activations that LiteRT's integer kernels take
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +57,8 @@ def quantize_model(
     it for some epochs with a low learning rate; then `kf.export_litert`.
 
     Layers without a rule stay float; LiteRT computes these, and what is between them
-    and the next quantizer, in float. See `return_report`.
+    and the next quantizer, in float. See `return_report`. One warning names layers that
+    are slow in int8: depthwise kernels above 5 x 5, squeeze-and-excite with hard-swish.
 
     Args:
         model: a built functional or Sequential model, with nested models of that kind.
@@ -112,6 +115,8 @@ def quantize_model(
         raise ValueError(
             f"`model` must have a layer to quantize. Those there stay float: {listed}."
         )
+    if any(one.config.activation_bits == INT8 for one in quantizer.wrappers):
+        traps.warn_if_slow(model)
     return (made, quantizer.floats) if return_report else made
 
 

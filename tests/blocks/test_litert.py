@@ -33,6 +33,7 @@ def test_float32(tmp_path):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:.*may be slow in int8:UserWarning")
 def test_int8(tmp_path):
     model = model_of_all(skip="SharedStack-layer")
     report = export_litert(

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import keras_fitkit as kf
+from keras_fitkit import blocks
 from keras_fitkit.quantization import (
     FakeQuantize,
     QuantizeConfig,
@@ -13,6 +14,7 @@ from keras_fitkit.quantization import (
     strip_quantization,
 )
 from tests.quantization.models import FLAT, X, array, cnn, mlp, trained
+from tests.tools import warns_once
 
 FINE = QuantizeConfig(weight_bits=16, activation_bits=16)
 
@@ -236,3 +238,32 @@ def test_what_cannot_be_quantized():
         quantize_model(norm)
     with pytest.raises(ValueError, match=r"`config` must be one of 'int8'"):
         quantize_model(mlp(), "int7")
+
+
+def trap(size=3, variant="v3", se_ratio=0.25):
+    inputs = keras.Input((8, 8, 4))
+    x = keras.layers.DepthwiseConv2D(size, padding="same", name="wide")(inputs)
+    block = blocks.InvertedResidual(4, se_ratio=se_ratio, variant=variant, name="block")
+    return keras.Model(inputs, block(x), name="net")
+
+
+def test_what_is_slow_in_int8_is_said_once():
+    with warns_once(
+        UserWarning, r"net may be slow in int8.*7|hard-swish \(block"
+    ) as all_:
+        quantize_model(trap(7), "int8")
+    text = str(all_[0].message)
+    assert "depthwise kernels above 5 x 5 (wide)" in text
+    assert "squeeze-and-excite (block" in text
+    assert text.count("may be slow") == 1
+
+
+@pytest.mark.parametrize(
+    "given", [{"variant": "v2"}, {"se_ratio": 0}, {"variant": "v2", "size": 5}]
+)
+def test_nothing_is_said_of_what_is_not(given):
+    quantize_model(trap(**given), "int8")
+
+
+def test_nothing_is_said_of_weights_alone():
+    quantize_model(trap(7), "int4-weights")
