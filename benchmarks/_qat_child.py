@@ -27,7 +27,8 @@ OURS: dict[str, dict[str, Any]] = {
     "4-4": {"weight_bits": 4, "activation_bits": 4},
     "3-3": {"weight_bits": 3, "activation_bits": 3},
 }
-ENDS_IN_INT8 = ("4-4", "3-3")  # first and last layer, as in the paper of LSQ
+# First and last layer, and what goes into them, as in the paper of LSQ.
+ENDS_IN_INT8 = ("4-4", "3-3")
 NORM_ROWS = 5000  # for the statistics of the norms after the training
 CALIBRATION_ROWS, LATENCY_ROWS = 500, 300
 FOREVER_BATCHES = 20
@@ -89,8 +90,10 @@ class Quantizer(Trainer):
             return tfmot.quantization.keras.quantize_model(model)
         if arm in OURS:
             kf = importlib.import_module("keras_fitkit")
-            ends = [one.name for one in model.layers if one.weights]
-            ends = [ends[0], ends[-1]] if arm in ENDS_IN_INT8 else []
+            ends: list[str] = []
+            if arm in ENDS_IN_INT8:
+                first = next(one.name for one in model.layers if one.weights)
+                ends = [first, *(one.name for one in model.layers[-2:])]
             config = kf.QuantizeConfig(**OURS[arm])
             overrides = dict.fromkeys(ends, "int8")
             return kf.quantize_model(model, config, overrides=overrides)
