@@ -32,8 +32,9 @@ class PruneSchedule(StepCounter):
     after each update of the weights, so that pruned weights are exactly zero after
     every batch, in a checkpoint taken in mid-training too. After the fit the optimizer
     and the constraints are as they were; only the zeros stay. (While the fit runs, and
-    after one that raised, the optimizer holds one boolean variable a pruned weight; a
-    model saved then loads, but Keras skips the optimizer's slots with a warning.)
+    after one that raised, the optimizer holds one variable more for each pruned weight,
+    its mask; a model saved then loads, but Keras skips the optimizer's slots with a
+    warning.)
 
     At an update before step t (steps count from 1) the lowest scores go until the
     fraction of zeros is that of the schedule. Counts are exact to within one weight;

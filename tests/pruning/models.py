@@ -71,7 +71,7 @@ class Watch(keras.callbacks.Callback):
         zeros = size = 0
         for target in find(self.model)[0]:  # reading `self.model` syncs on JAX
             (link,) = links_of(target.variable)
-            mask, weight = array(link.mask), array(target.variable)
+            mask, weight = array(link.mask).astype(bool), array(target.variable)
             self.violations += int(((weight != 0) & ~mask).sum())
             zeros, size = zeros + (weight == 0).sum(), size + weight.size
         self.sparsity.append(zeros / size)
