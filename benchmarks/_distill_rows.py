@@ -178,7 +178,7 @@ class Trainer:
     ) -> None:
         if setting.labels is not None:
             # The label loss ignores the class -1; the teacher is heard on every row.
-            y = np.where(np.arange(len(y)) < setting.labels, y, -1)
+            y = np.where(np.arange(len(y)) < setting.labels, y.astype("int32"), -1)
         loss = keras.losses.SparseCategoricalCrossentropy(
             from_logits=True, ignore_class=-1 if setting.labels else None
         )

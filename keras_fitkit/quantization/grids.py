@@ -42,7 +42,8 @@ def keep(content: bytes, grids: Sequence[TrainedGrid]) -> bytes:
     Weights that the converter has made int8 get new integers and scales, and their
     biases new ones to match. Weights that it has left float become integers that a
     DEQUANTIZE makes floats again when the file is loaded. Up to 4 bits two integers
-    share a byte.
+    share a byte. Every copy of a weight is replaced: the converter makes one for each
+    call of a shared layer, where another norm is folded into each.
 
     Raises:
         GridLost: names the layer whose weights are not in the file.
@@ -54,6 +55,9 @@ def keep(content: bytes, grids: Sequence[TrainedGrid]) -> bytes:
     for grid in grids:
         if not file.replace(grid):
             raise GridLost(grid.layer)
+    for grid in grids:  # a layer that is called twice may be there twice
+        while file.replace(grid):
+            pass
     return bytes(tools.convert_object_to_bytearray(model))
 
 
@@ -62,6 +66,7 @@ class _File:
         self.model, self.schema = model, schema
         self.graph = model.subgraphs[0]
         self._done: set[int] = set()
+        self._stored: dict[bytes, int] = {}  # the buffers of new integers
 
     def replace(self, grid: TrainedGrid) -> bool:
         """Finds the weight and puts the grid there."""
@@ -151,8 +156,7 @@ class _File:
         ]
         new.quantization.zeroPoint = [0] * len(scale)
         new.quantization.quantizedDimension = axis
-        new.buffer = len(self.model.buffers)
-        self.model.buffers.append(schema.BufferT())
+        new.buffer = 0
         self.graph.tensors.append(new)
         self._store(new, np.moveaxis(codes, 0, axis), grid.bits)
         operator = schema.OperatorT()
@@ -160,9 +164,7 @@ class _File:
         operator.inputs = [len(self.graph.tensors) - 1]
         operator.outputs = [index]
         self.graph.operators.insert(0, operator)
-        old, tensor.buffer = tensor.buffer, 0  # the empty one: it is computed now
-        if not any(one.buffer == old for one in self.graph.tensors):
-            self.model.buffers[old].data = None
+        self._move(tensor, 0)  # the empty one: it is computed now
 
     def _opcode(self, code: int) -> int:
         for index, known in enumerate(self.model.operatorCodes):
@@ -185,7 +187,17 @@ class _File:
             pairs = np.append(flat, np.int8(0)) if flat.size % 2 else flat
             halves = pairs.astype(np.uint8) & 0x0F
             raw = (halves[0::2] | (halves[1::2] << 4)).astype(np.uint8).tobytes()
-        self.model.buffers[tensor.buffer].data = np.frombuffer(raw, np.uint8)
+        if raw not in self._stored:  # the old buffer may be another tensor's as well
+            self._stored[raw] = len(self.model.buffers)
+            self.model.buffers.append(self.schema.BufferT())
+            self.model.buffers[-1].data = np.frombuffer(raw, np.uint8)
+        self._move(tensor, self._stored[raw])
+
+    def _move(self, tensor: Any, buffer: int) -> None:
+        """Gives a tensor another buffer; one that nobody reads any more is emptied."""
+        old, tensor.buffer = tensor.buffer, buffer
+        if not any(one.buffer == old for one in self.graph.tensors):
+            self.model.buffers[old].data = None
 
     def _bias_places(self) -> dict[int, int]:
         """Operations whose weights can have any scale -> where their bias is."""
