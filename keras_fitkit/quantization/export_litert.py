@@ -295,8 +295,9 @@ def _grids(
             continue
         config = wrapper.config
         own = config.per_channel and not config.learned_weights
-        if ranges and bits == CONVERTER_BITS and own:
-            continue  # the converter's own grid
+        weights = wrapper.rule.kind == rules.WEIGHTS
+        if ranges and bits == CONVERTER_BITS and own and weights:
+            continue  # the converter's own grid; inside a layer it leaves floats
         for index, kernel in enumerate(wrapper.kernels):
             codes = fake_quant.codes(
                 keras.ops.cast(kernel.variable, "float32"),

@@ -64,22 +64,33 @@ def keep(content: bytes, grids: Sequence[TrainedGrid]) -> bytes:
 class _File:
     def __init__(self, model: Any, schema: Any) -> None:
         self.model, self.schema = model, schema
-        self.graph = model.subgraphs[0]
-        self._done: set[int] = set()
+        self.graph = model.subgraphs[0]  # the one that is looked at
+        self._done: set[int] = set()  # tensors, by `id`: a number is of one graph
+        self._rescaled: set[int] = set()  # biases
         self._stored: dict[bytes, int] = {}  # the buffers of new integers
 
     def replace(self, grid: TrainedGrid) -> bool:
-        """Finds the weight and puts the grid there."""
+        """Finds the weight and puts the grid there.
+
+        The kernels of a recurrent layer are in the graph of its loop.
+        """
+        for self.graph in self.model.subgraphs:
+            if self._replace(grid):
+                return True
+        return False
+
+    def _replace(self, grid: TrainedGrid) -> bool:
         for index, tensor in enumerate(self.graph.tensors):
             data = self._constant(tensor)
-            if index in self._done or data is None or data.size != grid.rows.size:
+            done = id(tensor) in self._done
+            if done or data is None or data.size != grid.rows.size:
                 continue
             if data.dtype == np.int8:
                 found = self._replace_int8(index, tensor, data, grid)
             else:
                 found = self._replace_float(index, tensor, data, grid)
             if found:
-                self._done.add(index)
+                self._done.add(id(tensor))
                 return True
         return False
 
@@ -187,16 +198,21 @@ class _File:
             pairs = np.append(flat, np.int8(0)) if flat.size % 2 else flat
             halves = pairs.astype(np.uint8) & 0x0F
             raw = (halves[0::2] | (halves[1::2] << 4)).astype(np.uint8).tobytes()
-        if raw not in self._stored:  # the old buffer may be another tensor's as well
+        self._move(tensor, self._buffer(raw))
+
+    def _buffer(self, raw: bytes) -> int:
+        """A buffer of these bytes: the old one may be another tensor's as well."""
+        if raw not in self._stored:
             self._stored[raw] = len(self.model.buffers)
             self.model.buffers.append(self.schema.BufferT())
             self.model.buffers[-1].data = np.frombuffer(raw, np.uint8)
-        self._move(tensor, self._stored[raw])
+        return self._stored[raw]
 
     def _move(self, tensor: Any, buffer: int) -> None:
         """Gives a tensor another buffer; one that nobody reads any more is emptied."""
         old, tensor.buffer = tensor.buffer, buffer
-        if not any(one.buffer == old for one in self.graph.tensors):
+        graphs = self.model.subgraphs
+        if not any(one.buffer == old for graph in graphs for one in graph.tensors):
             self.model.buffers[old].data = None
 
     def _bias_places(self) -> dict[int, int]:
@@ -228,6 +244,8 @@ class _File:
             if len(inputs) <= places[code] or inputs[places[code]] < 0:
                 continue
             bias = self.graph.tensors[inputs[places[code]]]
+            if id(bias) in self._rescaled:  # of a kernel that is there several times
+                continue
             raw = self.model.buffers[bias.buffer].data
             if bias.type != self.schema.TensorType.INT32 or raw is None:
                 continue
@@ -235,9 +253,8 @@ class _File:
             scale = np.array(bias.quantization.scale, np.float64) * (new / old)
             codes = np.round(values * old / new).astype(np.int32)
             bias.quantization.scale = [float(one) for one in scale.astype(np.float32)]
-            self.model.buffers[bias.buffer].data = np.frombuffer(
-                codes.tobytes(), np.uint8
-            )
+            self._move(bias, self._buffer(codes.tobytes()))
+            self._rescaled.add(id(bias))
 
 
 def _signs(rows: Any, codes: Any) -> Any:
