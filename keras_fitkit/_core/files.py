@@ -28,6 +28,28 @@ def atomic_path(path: Path, *, suffix: str = "") -> Iterator[Path]:
             temporary.unlink()
 
 
+def refuse_unwritable(name: str, path: Path) -> Path:
+    """Tries a temporary file beside `path`, before any work is done.
+
+    Args:
+        name: of the argument that `path` was.
+        path: a file in a folder that exists.
+
+    Raises:
+        OSError: of the kind that the system gave.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.try")
+    try:
+        temporary.touch()
+        temporary.unlink()
+    except OSError as error:
+        raise type(error)(
+            f"`{name}` must be a file that can be written. Received: {str(path)!r}: "
+            f"{error.strerror}."
+        ) from error
+    return path
+
+
 def _sync(path: Path) -> None:
     with path.open("rb+") as file:
         os.fsync(file.fileno())

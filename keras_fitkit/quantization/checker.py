@@ -86,6 +86,8 @@ def _allowed_layers(model: Any) -> dict[str, str]:
             reason = "its weights alone can be integers"
         elif rule.kind == rules.FLOAT and rule.reason and "no rule" not in rule.reason:
             reason = rule.reason
+        elif inner is not layer and layer.config.activation_bits is None:
+            reason = "its weights alone were quantized"
         elif not wraps or inner is not layer or not isinstance(layer, _LAYER):
             continue
         elif rule.kind in _GRIDS or rewrite.offers(layer, "expand"):

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from keras_fitkit._core import graph, rewrite
+from keras_fitkit.quantization import litert_file
 from keras_fitkit.quantization.fake_quantize import exporting
 
 MODES = ("float32", "float16", "dynamic", "int8", "int16x8")
@@ -55,7 +56,9 @@ def convert(
                 kind.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
             ]
         if calibration is not None:
-            converter.representative_dataset = lambda: _samples(calibration, batch_size)
+            converter.representative_dataset = lambda: _samples(
+                litert_file.input_names(model), calibration, batch_size
+            )
         if io_dtype != "float32":
             dtype = tf.dtypes.as_dtype(io_dtype)
             converter.inference_input_type = dtype
@@ -125,8 +128,8 @@ def _save(
     tf: Any, model: Any, folder: Path, batch_size: int, taps: Sequence[int]
 ) -> None:
     specs = [
-        tf.TensorSpec([batch_size, *one.shape[1:]], one.dtype, name=f"input_{i}")
-        for i, one in enumerate(model.inputs)
+        tf.TensorSpec([batch_size, *one.shape[1:]], one.dtype, name=name)
+        for one, name in zip(model.inputs, litert_file.input_names(model), strict=True)
     ]
     structure = graph.input_structure(model)
 
@@ -154,10 +157,11 @@ def _Holder(tf: Any, model: Any) -> Any:
     return holder
 
 
-def _samples(arrays: Sequence[Any], batch_size: int) -> Iterator[dict[str, Any]]:
-    rows = len(arrays[0])
-    for start in range(0, rows - batch_size + 1, batch_size):
-        yield {
-            f"input_{i}": np.ascontiguousarray(one[start : start + batch_size])
-            for i, one in enumerate(arrays)
-        }
+def _samples(
+    names: Sequence[str], arrays: Sequence[Any], batch_size: int
+) -> Iterator[dict[str, Any]]:
+    last = len(arrays[0]) - 1
+    for start in range(0, last + 1, batch_size):
+        # The last batch is filled up with its last row: the ranges stay the same.
+        rows = np.minimum(np.arange(start, start + batch_size), last)
+        yield {name: one[rows] for name, one in zip(names, arrays, strict=True)}

@@ -97,7 +97,7 @@ def export_litert(
         Jacob et al., 2018, arXiv:1712.05877; keras#18930, model-optimization#1144.
     """
     _check_model(model)
-    target = arguments.path("path", path)
+    target = files.refuse_unwritable("path", arguments.path("path", path))
     _check_choices(mode, io_dtype, batch_size, strict, allow_float)
     model = convert.in_float32(model)
     wrappers, quantizers = _quantized(model)
@@ -211,6 +211,14 @@ def _check_calibrated(mode: str, quantizers: Sequence[Any], calibration: Any) ->
             "`model` must have activations of 8 or 16 bits: LiteRT has no type for "
             f"others. Received: activations of {sorted(widths)} bits. Pass "
             "mode='float32' for a file with the weights on their grid."
+        )
+    wide = [one for one in quantizers if one.bits > CONVERTER_BITS]
+    if wide and mode == "int8":
+        raise ValueError(
+            "`model` must have activations of 8 bits for mode='int8': LiteRT has no "
+            f"operation on both types. Received: {len(wide)} of {len(quantizers)} "
+            "ranges of 16 bits. Pass mode='int16x8' with `calibration_data`, or give "
+            "all layers 8 bits."
         )
     unknown = [one for one in quantizers if not one.calibrated]
     if unknown and mode == "int8":

@@ -74,7 +74,8 @@ class _File:
 
         The kernels of a recurrent layer are in the graph of its loop.
         """
-        for self.graph in self.model.subgraphs:
+        for graph in self.model.subgraphs:
+            self.graph = graph
             if self._replace(grid):
                 return True
         return False

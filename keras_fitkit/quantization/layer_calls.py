@@ -8,6 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_fitkit._core import kernels
+
 
 def separable(
     layer: Any,
@@ -39,6 +41,36 @@ def separable(
         bias = layer.bias if layer.data_format == "channels_last" else _first(layer)
         x = x + ops.cast(bias, x.dtype)
     return layer.activation(x) if activate else x
+
+
+def merges_many(layer: Any) -> bool:
+    """Whether LiteRT adds or multiplies more than two tensors, built, pair by pair."""
+    if not kernels.is_one_of(layer, ("Add", "Multiply")):
+        return False
+    shapes = (layer.get_build_config() or {}).get("input_shape")
+    return shapes is not None and len(shapes) > 2
+
+
+def merged(layer: Any, inputs: Any, between: Any, training: Any) -> Any:
+    """A sum or product of several tensors as LiteRT computes it: pair by pair.
+
+    Args:
+        layer: Add or Multiply.
+        inputs: more than two tensors.
+        between: the FakeQuantize whose one range is that of all that come before the
+            last.
+        training: whether it looks at the values.
+    """
+    first, *others, last = inputs
+    if training:
+        exact, found = first, []
+        for one in others:
+            exact = layer([exact, one])
+            found.append(exact)
+        between.observe(found)
+    for one in others:
+        first = between.quantized(layer([first, one]), training=training)
+    return layer([first, last])
 
 
 def _first(layer: Any) -> Any:

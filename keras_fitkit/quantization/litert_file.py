@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_fitkit._core import arguments
+from keras_fitkit._core import arguments, graph
 
+_NUMBERED = re.compile(r"(?:in|out)put_(\d+)(?:_(.*))?$")
 _CAST = ("QUANTIZE", "DEQUANTIZE")
 _INSIDE = ("DELEGATE",)  # what a delegate has taken over is listed by itself too
 
@@ -164,8 +166,8 @@ def run_litert(path: Any, x: Any, *, threads: int = 1) -> Any:
     Args:
         path: the file.
         x: inputs: an array of shape (rows, ...), or for several inputs a list, tuple or
-            dict of such, in the order of the model's inputs (a dict: of its sorted
-            names). Floats, also for a file that takes int8.
+            dict of such: in the order of the model's inputs, a dict by their names.
+            Floats, also for a file that takes int8.
         threads: of the interpreter, >= 1. Defaults to 1.
 
     Returns:
@@ -186,10 +188,45 @@ def run_litert(path: Any, x: Any, *, threads: int = 1) -> Any:
     file = _existing(path)
     arguments.integer("threads", threads, low=1)
     model = LiteRTModel(file.read_bytes(), threads=threads)
-    arrays = [np.asarray(one) for one in keras.tree.flatten(x)]
+    arrays = [np.asarray(one) for one in keras.tree.flatten(_in_order(x, model))]
     check_inputs("x", arrays, model)
     found = model.run(arrays)
     return found[0] if len(found) == 1 else found
+
+
+def input_names(model: Any) -> list[str]:
+    """What the inputs of a model are called in its file.
+
+    "input_0"; where there are several, each with its name in Keras: "input_0_image".
+    """
+    count = len(model.inputs)
+    if count == 1:
+        return ["input_0"]
+    structure = graph.input_structure(model)
+    keyed = isinstance(structure, dict)
+    names = sorted(structure) if keyed else [one.name for one in model.inputs]
+    if len(names) != count:  # nested
+        names = [one.name for one in model.inputs]
+    return [f"input_{i}_{_clean(name)}" for i, name in enumerate(names)]
+
+
+def _clean(name: object) -> str:
+    return re.sub(r"\W", "_", str(name))
+
+
+def _in_order(x: Any, model: LiteRTModel) -> Any:
+    """A dict of several inputs as a list, in the order that the file has them."""
+    if not isinstance(x, Mapping) or len(model.inputs) < 2:
+        return x
+    found = [_NUMBERED.match(name) for name in model.inputs]
+    names = [one[2] if one and one[2] else "" for one in found]
+    if not all(names):  # a file of somebody else
+        return x
+    given = {_clean(key): value for key, value in x.items()}
+    if set(given) != set(names):
+        allowed = f"a dict with the keys {names}"
+        raise ValueError(arguments.message("x", allowed, sorted(map(str, x))))
+    return [given[name] for name in names]
 
 
 def check_inputs(name: str, arrays: Sequence[Any], model: LiteRTModel) -> None:
@@ -231,8 +268,8 @@ def _sorted(details: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _place(name: str) -> tuple[int, str]:
-    digits = name.rpartition("_")[2]
-    return (int(digits) if digits.isdigit() else -1, name)
+    found = _NUMBERED.match(name)
+    return (int(found[1]) if found else -1, name)
 
 
 def _numbered(details: Sequence[Any]) -> Iterator[tuple[str, Any]]:

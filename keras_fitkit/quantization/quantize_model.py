@@ -215,6 +215,10 @@ class _Quantizer(rewrite.Rewriter):
         for call in calls:
             self._places.setdefault(id(call.operation), self._plan.by_key(call.key))
         self._quantizers: dict[tuple[int, int], FakeQuantize] = {}
+        for call in calls:  # `replace` sees the layers
+            reason = self._plan.by_key(call.key).reason
+            if reason and not isinstance(call.operation, keras.layers.Layer):
+                self.floats.append(StaysFloat(call.path, reason))
 
     def run(self, model: Any) -> Any:
         """The new model, its learned steps begun from the weights it now has."""

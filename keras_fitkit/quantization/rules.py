@@ -139,7 +139,9 @@ def rule_of(layer: Any) -> Rule:
             return _registered[parent]
     if kernels_.is_one_of(layer, _VOLUMES):
         return Rule(INSIDE)  # LiteRT has no kernel of integers for them
-    if kernels_.is_one_of(layer, ("UpSampling2D",)):
+    if kernels_.is_one_of(layer, ("UpSampling2D", "Resizing")) and (
+        layer.interpolation in ("nearest", "bilinear")
+    ):
         # LiteRT interpolates between integers of one range.
         return Rule(THROUGH if layer.interpolation == "nearest" else SHARED)
     names = _kernel_names(layer)

@@ -87,36 +87,42 @@ class QuantizeWrapper(keras.layers.Wrapper):
         self._make_quantizers()
 
     def _make_quantizers(self) -> None:
-        config, bits = self.config, self.config.activation_bits
+        bits = self.config.activation_bits
         self.before: FakeQuantize | None = None
         self.gate: FakeQuantize | None = None
         self.after: FakeQuantize | None = None
-        self.middle: FakeQuantize | None = None  # within a separable convolution
+        # Within a separable convolution, or a sum or product of more than two.
+        self.middle: FakeQuantize | None = None
         self._activation = _activation_inside(self.layer)
         if bits is None:
             return
 
-        def quantizer(name: str, fixed: tuple[float, float] | None) -> FakeQuantize:
-            return FakeQuantize(
-                bits,
-                learned=config.learned_ranges and fixed is None,
-                momentum=config.momentum,
-                start_step=config.start_step,
-                fixed=fixed,
-                name=name,
-            )
-
         inner = self._activation
         if inner is not None and inner not in activations.FUSED:
-            self.before = quantizer("before_activation", None)
+            self.before = self._quantizer("before_activation")
         shown = inner if inner is not None else activations.of_layer(self.layer)
         if shown in activations.PRODUCT:
-            self.gate = quantizer("gate", activations.fixed_range("sigmoid", bits))
+            sigmoid = activations.fixed_range("sigmoid", bits)
+            self.gate = self._quantizer("gate", sigmoid)
         if kernels.is_one_of(self.layer, kernels.SEPARABLE):
-            self.middle = quantizer("middle", None)
+            self.middle = self._quantizer("middle")
         if self.quantize_output and self.rule.kind != rules.THROUGH:
             fixed = activations.fixed_range(shown or "", bits)
-            self.after = quantizer("output", fixed)
+            self.after = self._quantizer("output", fixed)
+
+    def _quantizer(
+        self, name: str, fixed: tuple[float, float] | None = None
+    ) -> FakeQuantize:
+        config = self.config
+        bits: Any = config.activation_bits
+        return FakeQuantize(
+            bits,
+            learned=config.learned_ranges and fixed is None,
+            momentum=config.momentum,
+            start_step=config.start_step,
+            fixed=fixed,
+            name=name,
+        )
 
     def build(self, input_shape: Any = None) -> None:
         """Builds the layer, and makes what its grids need."""
@@ -124,6 +130,8 @@ class QuantizeWrapper(keras.layers.Wrapper):
             self.layer.build(input_shape)
             self.layer.built = True
         self._kernels = rules.kernels_of(self.layer)
+        if self.after is not None and layer_calls.merges_many(self.layer):
+            self.middle = self._quantizer("middle")
         for quantizer in self.quantizers:
             if not quantizer.built:
                 quantizer.build(None)
@@ -161,8 +169,10 @@ class QuantizeWrapper(keras.layers.Wrapper):
             inputs = self._shared(inputs, training)
         kernels_ = [self._rounded(i, training) for i in range(len(self._kernels))]
         function: Any = getattr(self.layer, "activation", None)
-        if self.middle is not None:
+        if self.middle is not None and self._kernels:
             outputs = self._separable(inputs, kernels_, training)
+        elif self.middle is not None:
+            outputs = layer_calls.merged(self.layer, inputs, self.middle, training)
         else:
             with self._replaced(kernels_):
                 outputs = self._run(inputs, args, kwargs, training)

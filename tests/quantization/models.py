@@ -47,3 +47,35 @@ def trained(model, x=X, epochs=1, **arguments):
     model.compile(keras.optimizers.Adam(0.01), loss, **arguments)
     model.fit(x, Y, epochs=epochs, batch_size=16, shuffle=False, verbose=0)
     return model
+
+
+def constants(path, types):
+    """The tensors of these types in a file, with the bytes of each."""
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.convert_bytearray_to_object(bytearray(path.read_bytes()))
+    for tensor in model.subgraphs[0].tensors:
+        raw = model.buffers[tensor.buffer].data
+        if raw is not None and tensor.type in types:
+            yield tensor, raw
+
+
+def float_constants(path):
+    """The floats of every constant in a file."""
+    return [
+        np.frombuffer(bytes(bytearray(raw)), np.float32)
+        for _, raw in constants(path, {0})  # FLOAT32
+    ]
+
+
+def integers(path, *, sort=True):
+    """The integers of every constant in a file: their sizes, sorted, or as they are."""
+    found = []
+    for tensor, raw in constants(path, {9, 17}):  # INT8, INT4
+        data = np.frombuffer(bytes(bytearray(raw)), np.int8)
+        if tensor.type == 17:
+            halves = np.stack([data << 4 >> 4, data >> 4], axis=1).ravel()
+            data = halves[: int(np.prod(tensor.shape))]
+        data = data.astype(int)
+        found.append(np.sort(np.abs(data)) if sort else data)
+    return found

@@ -13,7 +13,7 @@ from keras_fitkit.quantization import (
     quantize_model,
     run_litert,
 )
-from tests.quantization.models import FLAT, X, array, cnn, mlp, trained
+from tests.quantization.models import FLAT, X, array, cnn, integers, mlp, trained
 
 pytestmark = [pytest.mark.tensorflow_only, pytest.mark.eager]
 layers = keras.layers
@@ -160,31 +160,6 @@ def test_trained_grids_are_kept_to_the_integer(config, tmp_path):
             )
 
 
-@pytest.mark.parametrize("activation_bits", [8, None])
-def test_every_copy_of_a_shared_kernel_is_on_its_grid(activation_bits, tmp_path):
-    keras.utils.set_random_seed(4)
-    inputs = keras.Input((8, 8, 3))
-    conv = layers.Conv2D(6, 3, padding="same", use_bias=False, name="shared")
-    first = layers.BatchNormalization()(conv(inputs))
-    x = layers.Conv2D(3, 1, name="between")(layers.ReLU()(first))
-    second = layers.BatchNormalization()(conv(x))  # folded: another copy
-    x = layers.GlobalAveragePooling2D()(layers.Add()([first, second]))
-    model = keras.Model(inputs, layers.Dense(5)(x))
-    config = QuantizeConfig(weight_bits=4, activation_bits=activation_bits)
-    qat = trained(quantize_model(model, config))
-    report = export_litert(qat, tmp_path / "m.tflite", check_data=X)
-    kernels = [one for one in integers(tmp_path / "m.tflite") if one.size == 6 * 27]
-    assert len(kernels) >= 1
-    assert all(one.max() <= 7 for one in kernels)
-    floats = float_constants(tmp_path / "m.tflite")
-    assert not any(one.size == 6 * 27 for one in floats)
-    assert report.float_ops == () or activation_bits is None
-    steps = report.max_error * np.ptp(predicted(qat))
-    assert np.abs(run_litert(tmp_path / "m.tflite", X) - predicted(qat)).max() <= (
-        steps + 1e-5
-    )
-
-
 @pytest.mark.parametrize("layer", ["transposed", "embedding"])
 def test_a_grid_of_few_bits_on_other_layers_is_kept_or_refused(layer, tmp_path):
     keras.utils.set_random_seed(2)
@@ -212,38 +187,6 @@ def test_a_grid_of_few_bits_on_other_layers_is_kept_or_refused(layer, tmp_path):
     report = export_litert(qat, path, check_data=given)
     assert report.float_ops == ()
     assert max(one.max_steps for one in report.layers) <= 2.01
-
-
-def constants(path, types):
-    """The tensors of these types in a file, with the bytes of each."""
-    from tensorflow.lite.tools import flatbuffer_utils
-
-    model = flatbuffer_utils.convert_bytearray_to_object(bytearray(path.read_bytes()))
-    for tensor in model.subgraphs[0].tensors:
-        raw = model.buffers[tensor.buffer].data
-        if raw is not None and tensor.type in types:
-            yield tensor, raw
-
-
-def float_constants(path):
-    """The floats of every constant in a file."""
-    return [
-        np.frombuffer(bytes(bytearray(raw)), np.float32)
-        for _, raw in constants(path, {0})  # FLOAT32
-    ]
-
-
-def integers(path, *, sort=True):
-    """The integers of every constant in a file: their sizes, sorted, or as they are."""
-    found = []
-    for tensor, raw in constants(path, {9, 17}):  # INT8, INT4
-        data = np.frombuffer(bytes(bytearray(raw)), np.int8)
-        if tensor.type == 17:
-            halves = np.stack([data << 4 >> 4, data >> 4], axis=1).ravel()
-            data = halves[: int(np.prod(tensor.shape))]
-        data = data.astype(int)
-        found.append(np.sort(np.abs(data)) if sort else data)
-    return found
 
 
 @pytest.mark.parametrize("preset", ["int8-weights", "int4-weights", "int2-weights"])
