@@ -54,7 +54,7 @@ def constants(path, types):
     from tensorflow.lite.tools import flatbuffer_utils
 
     model = flatbuffer_utils.convert_bytearray_to_object(bytearray(path.read_bytes()))
-    for tensor in model.subgraphs[0].tensors:
+    for tensor in (one for graph in model.subgraphs for one in graph.tensors):
         raw = model.buffers[tensor.buffer].data
         if raw is not None and tensor.type in types:
             yield tensor, raw

@@ -160,18 +160,18 @@ def test_operations_that_stay_float_are_listed():
 
 
 def test_a_dict_goes_by_the_names_of_the_inputs(tmp_path):
-    b, a = keras.Input((12,), name="b"), keras.Input((12,), name="a/x")
+    b, a = keras.Input((12,), name="b"), keras.Input((12,), name="a-x")
     model = keras.Model([b, a], layers.Dense(3)(layers.Subtract()([b, a])))
     path = tmp_path / "m.tflite"
     # Fewer rows than a call takes: the last one is repeated.
     few = [FLAT[:3], FLAT[3:6]]
     export_litert(model, path, mode="int8", calibration_data=few, batch_size=8)
     export_litert(model, path)
-    given = {"a/x": FLAT, "b": FLAT[::-1].copy()}
-    wanted = predicted(model, [given["b"], given["a/x"]])
+    given = {"a-x": FLAT, "b": FLAT[::-1].copy()}
+    wanted = predicted(model, [given["b"], given["a-x"]])
     np.testing.assert_allclose(run_litert(path, given), wanted, atol=1e-5)
     with pytest.raises(ValueError, match=r"keys \['b', 'a_x'\].*'c'"):
-        run_litert(path, {"a/x": FLAT, "c": FLAT})
+        run_litert(path, {"a-x": FLAT, "c": FLAT})
 
 
 def test_a_path_that_cannot_be_written_is_found_before_the_work(tmp_path, monkeypatch):
