@@ -18,7 +18,7 @@ import tensorflow as tf
 from _child import serve
 
 import keras_fitkit as kf
-from keras_fitkit.blocks import _macs, grouped
+from keras_fitkit.blocks import grouped
 
 b = kf.blocks
 # height and width, channels, groups
@@ -40,6 +40,9 @@ def blocks(channels: int) -> dict[str, Callable[[], Any]]:
         "inverted t2 minimalistic": lambda: b.InvertedResidual(
             c, variant="minimalistic", **same
         ),
+        "inverted t2 SE hard-swish": lambda: b.InvertedResidual(
+            c, se_ratio=0.25, variant="v3", **same
+        ),
         "inverted t2 k5 SE hard-swish": lambda: b.InvertedResidual(c, **same, **rich),
         "UIB ExtraDW t2": lambda: uib(c, start_kernel_size=3, **same),
         "UIB ConvNext-like t2": lambda: uib(
@@ -53,9 +56,18 @@ def blocks(channels: int) -> dict[str, Callable[[], Any]]:
         "GhostBottleneck t2": lambda: b.GhostBottleneck(c, **same),
         "RepConv": lambda: b.RepConv(c),
         "RepConv fused": lambda: b.RepConv(c),
+        "MobileOne k4": lambda: b.MobileOne(c),
         "MobileOne k4 fused": lambda: b.MobileOne(c),
+        "SqueezeExcite": lambda: b.SqueezeExcite(0.25),
+        "EfficientChannelAttention": lambda: b.EfficientChannelAttention(),
+        "SharedStack of conv 3x3, 2 times": lambda: b.SharedStack(
+            b.ConvNormAct(c, 3), repeats=2
+        ),
+        "depthwise 3x3": lambda: keras.layers.DepthwiseConv2D(3, padding="same"),
+        "depthwise 7x7": lambda: keras.layers.DepthwiseConv2D(7, padding="same"),
         "grouped 3x3 g4": lambda: b.ConvNormAct(c, 3, groups=4),
         "low rank channel": lambda: b.LowRankConv2D(c, 3, rank),
+        "grouped 3x3 g16": lambda: b.ConvNormAct(c, 3, groups=16),
         "low rank spatial": lambda: b.LowRankConv2D(c, 3, rank, scheme="spatial"),
     }
 
@@ -71,7 +83,7 @@ class Arms:
     def sizes(self, block: str, height: int, channels: int) -> dict[str, int]:
         """Parameters and MACs."""
         model = self._model(block, height, channels)
-        return {"params": model.count_params(), "macs": _macs.of_model(model) or 0}
+        return {"params": model.count_params(), "macs": kf.count_macs(model).total}
 
     def has_raw_gradients(self) -> bool:
         """Whether the raw op can be trained in groups here."""

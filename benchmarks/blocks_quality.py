@@ -38,7 +38,6 @@ from _report import console, print_rows
 from scipy.stats import binomtest
 
 import keras_fitkit as kf
-from keras_fitkit.blocks import _macs
 
 OUTPUT = Path("out/blocks_quality.jsonl")
 SIZE, BATCH, RATE = 20_000, 64, 3e-3
@@ -62,6 +61,27 @@ def _with(block: Block, **own: Any) -> Block:
     return lambda x, filters, **more: block(x, filters, **own, **more)
 
 
+def _pooled(block: Block) -> Block:
+    """A block without strides behind a pooling layer, as in SqueezeNet."""
+
+    def apply(x: Any, filters: int, strides: int = 1, **more: Any) -> Any:
+        x = keras.layers.MaxPooling2D(3, strides, "same")(x) if strides > 1 else x
+        more = {key: one for key, one in more.items() if key != "norm_momentum"}
+        return block(x, filters, **more)
+
+    return apply
+
+
+def _low_rank(x: Any, filters: int, name: str, strides: int = 1, **own: Any) -> Any:
+    """A convolution of a quarter of the rank, with norm and ReLU."""
+    rank = filters // 4
+    x = b.low_rank_conv2d(
+        x, filters, 3, rank, strides=strides, padding="same", use_bias=False, name=name
+    )
+    momentum = own["norm_momentum"]
+    return keras.layers.ReLU()(keras.layers.BatchNormalization(momentum=momentum)(x))
+
+
 BLOCKS: dict[str, Block] = {
     "conv": b.conv_norm_act,
     "separable": b.separable_block,
@@ -70,9 +90,12 @@ BLOCKS: dict[str, Block] = {
     "uib": _with(b.universal_inverted_bottleneck, expansion=2, start_kernel_size=3),
     "fused-mbconv": _with(b.fused_mb_conv, expansion=2),
     "shuffle": b.shuffle_unit,
+    "fire": _pooled(_with(b.fire, squeeze_ratio=0.25)),
     "ghost": b.ghost_module,
+    "ghost-bottleneck": _with(b.ghost_bottleneck, expansion=2),
     "rep": b.rep_conv,
     "mobileone": _with(b.mobile_one, branches=2),
+    "low-rank": _low_rank,
 }
 
 
@@ -135,7 +158,7 @@ def run(row: Row, data: dict[str, np.ndarray], width: int) -> dict[str, Any]:
     return {
         "width": width,
         "params": deploy.count_params(),
-        "macs": _macs.of_model(deploy),
+        "macs": kf.count_macs(deploy).total,
         "errors": int((logits.argmax(1) != data["y_test"]).sum()),
         "tested": len(logits),
         "microseconds": latency(deploy, data["x_test"][:1]),

@@ -9,9 +9,12 @@ from keras_fitkit import distillation as distillation
 from keras_fitkit import monitoring as monitoring
 from keras_fitkit import pruning as pruning
 from keras_fitkit import quantization as quantization
+from keras_fitkit._core.count_macs import count_macs as count_macs
 from keras_fitkit._core.hyperparameter_schedule import (
     HyperparameterSchedule as HyperparameterSchedule,
 )
+from keras_fitkit._core.macs_report import LayerMacs as LayerMacs
+from keras_fitkit._core.macs_report import MacsReport as MacsReport
 from keras_fitkit._core.schedules import ConstantSparsity as ConstantSparsity
 from keras_fitkit._core.schedules import PolynomialSparsity as PolynomialSparsity
 from keras_fitkit._core.schedules import SparsitySchedule as SparsitySchedule
@@ -68,6 +71,8 @@ __all__ = [
     "FactorizationReport",
     "HyperparameterSchedule",
     "IterativeSparsity",
+    "LayerMacs",
+    "MacsReport",
     "OneShotSparsity",
     "OverfitMonitor",
     "OverfittingWarning",
@@ -85,6 +90,7 @@ __all__ = [
     "blocks",
     "cache_teacher",
     "checkpoint",
+    "count_macs",
     "diagnose",
     "distillation",
     "expand",

@@ -1,67 +1,31 @@
-"""Multiplications and additions (MACs) of the layers that have kernels."""
+"""Multiplications and additions (MACs) of layers in a graph, known sizes or not."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from keras import layers
-
-from keras_fitkit._core import rewrite
-from keras_fitkit.blocks import _folding
-from keras_fitkit.blocks.grouped import GroupedDense
-
-CONVOLUTIONS = (
-    layers.Conv1D,
-    layers.Conv2D,
-    layers.Conv3D,
-    *_folding.DEPTHWISE,
-)
+from keras_fitkit._core import mac_rules
+from keras_fitkit._core.call_trace import Shape, TracedCall
+from keras_fitkit._core.count_macs import count_macs
 
 
 def of_model(model: Any) -> int | None:
-    """All MACs of one example; None where a size is not known.
-
-    Composite layers count as what they expand to. Recurrent and attention layers, and
-    what is inside wrappers, do not count.
-    """
-    total = 0
-    plain, _ = rewrite.expanded(model)
-    for places in _folding.calls(plain).values():
-        for place in places:
-            found = of_call(place.node)
-            if found is None:
-                return None
-            total += found
-    return total
+    """All MACs of one example that can be counted; None where a size is not known."""
+    if any(None in tensor.shape[1:] for tensor in model.inputs):
+        return None
+    return count_macs(model).total
 
 
 def of_call(node: Any) -> int | None:
-    """The MACs of one call for one example; 0 of a layer without a kernel."""
-    layer = node.operation
-    if not isinstance(layer, layers.Layer) or not hasattr(layer, "get_build_config"):
-        return 0
-    before, after = tuple(node.inputs[0].shape), tuple(node.outputs[0].shape)
-    if isinstance(layer, layers.Dense):
-        return times(positions(after), math.prod(layer.kernel.shape))
-    if isinstance(layer, GroupedDense):
-        return times(positions(after), math.prod(layer.kernel.shape))
-    if isinstance(layer, layers.EinsumDense):
-        return times(einsum_positions(layer, before), math.prod(layer.kernel.shape))
-    if isinstance(layer, _folding.TRANSPOSED):
-        return times(pixels(layer, before), math.prod(layer.kernel.shape))
-    if isinstance(layer, CONVOLUTIONS):
-        return times(pixels(layer, after), math.prod(layer.kernel.shape))
-    if isinstance(layer, _folding.SEPARABLE):
-        kernels = _folding.kernels_of(layer)
-        size = sum(math.prod(one.shape) for one in kernels)
-        return times(pixels(layer, after), size)
-    return 0
-
-
-def times(count: int | None, size: int) -> int | None:
-    """The product, or None."""
-    return None if count is None else count * size
+    """The MACs of one call of a layer for one example; None where one is not known."""
+    tensors = (*node.inputs, *node.outputs)
+    shapes = [(1, *tensor.shape[1:]) for tensor in tensors]
+    if any(None in shape for shape in shapes):
+        return None
+    given = {str(place): Shape(one) for place, one in enumerate(shapes[:-1])}
+    found = mac_rules.count(TracedCall(node.operation, given, Shape(shapes[-1]), 0))
+    return 0 if found is None else found.macs
 
 
 def product(sizes: Any) -> int | None:

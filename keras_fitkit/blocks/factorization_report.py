@@ -59,8 +59,8 @@ class FactorizationReport:
     Attributes:
         layers: a `FactorizedLayer` each.
         params_before, params_after: of the whole model.
-        macs_before, macs_after: of the whole model for one example, recurrent and
-            attention layers not counted; None where a size is not known.
+        macs_before, macs_after: of the whole model for one example, as far as
+            `kf.count_macs` can tell; None where a size is not known.
 
     Raises:
         TypeError: a field is missing.

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_fitkit._core import _private, arguments, kernels
+from keras_fitkit._core import _private, arguments, kernels, mac_rules
 from keras_fitkit._core.serialization import serializable
 from keras_fitkit.quantization import activations, layer_calls, rules
 from keras_fitkit.quantization.config import QuantizeConfig, resolve
@@ -321,6 +321,13 @@ class QuantizeWrapper(keras.layers.Wrapper):
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """That of the layer."""
         return self.layer.compute_mask(inputs, previous_mask)
+
+    def count_own_macs(self, input_shapes: Any, output_shapes: Any) -> int:
+        """For `kf.count_macs`: those of a layer that is computed here, not called."""
+        if not kernels.is_one_of(self.layer, kernels.SEPARABLE):
+            return 0
+        places = mac_rules.pixels(self.layer, output_shapes[0])
+        return places * mac_rules.of_kernels(self.layer)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments."""

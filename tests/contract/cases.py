@@ -155,7 +155,20 @@ PAIR = {"teacher": dense(), "student": dense()}
 SOFT = {"distillation_losses": KD.LogitsDistillation()}
 ASKED = {"teacher": dense(), "x": np.ones((2, 4)), "path": "no/such/folder"}
 
+_OPEN = keras.Sequential([keras.Input((None, 2)), keras.layers.Dense(1)])
+
 BAD_ARGUMENTS = {
+    "count_macs": {
+        "model": [
+            *bad(5, text="a keras.Model", error=TypeError),
+            *bad(keras.Sequential([keras.layers.Dense(2)]), text="a built model"),
+        ],
+        "input_shape": [
+            *bad(None, text="given where sizes are not known", model=_OPEN),
+            *bad((0, 2), text="positive integers", model=_OPEN),
+            *bad("3x2", text="positive integers", error=TypeError, model=_OPEN),
+        ],
+    },
     "OverfitMonitor": {
         "monitor": bad("val_loss", "", text="a training name, without 'val_'"),
         "mode": bad("mni", text="Did you mean 'min'"),

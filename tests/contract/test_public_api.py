@@ -26,6 +26,7 @@ REPORTS = (
     "Diagnosis",
     "ExportReport",
     "FactorizationReport",
+    "MacsReport",
     "RewriteReport",
     "SparsityReport",
     "StoppingReport",
@@ -33,6 +34,7 @@ REPORTS = (
 # Handed to users, not made by them.
 MADE_BY_US = (
     *REPORTS,
+    "LayerMacs",
     "blocks.FactorizedLayer",
     "blocks.LayerChange",
     "distillation.ModelOutputs",
