@@ -243,18 +243,36 @@ def draw(summaries: Sequence[Summary], path: Path) -> None:
         low, high = one.interval
         spread = [[one.accuracy - low], [high - one.accuracy]]
         axes.errorbar(one.microseconds, one.accuracy, yerr=spread, fmt="o", capsize=3)
-        axes.annotate(
-            one.block,
-            (one.microseconds, one.accuracy),
-            xytext=(6, 3),
-            textcoords="offset points",
-        )
+    figure.draw_without_rendering()
+    boxes: list[Any] = []
+    for one in summaries:
+        boxes.append(_annotate(axes, one, boxes))
     axes.set_xlabel("CPU microseconds of an image, LiteRT float32, one thread")
     axes.set_ylabel("test accuracy in %, mean of the seeds")
     axes.set_title(f"MNIST, about {SIZE:,} parameters each")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
     plt.close(figure)
+
+
+def _annotate(axes: Any, one: Summary, taken: Sequence[Any]) -> Any:
+    """Names a point where no other name stands; the box of the name."""
+    for down in (3, -12, 15, -24):
+        for right, align in ((6, "left"), (-6, "right")):
+            text = axes.annotate(
+                one.block,
+                (one.microseconds, one.accuracy),
+                xytext=(right, down),
+                textcoords="offset points",
+                ha=align,
+            )
+            box = text.get_window_extent()
+            if not any(box.overlaps(other) for other in taken):
+                return box
+            text.remove()
+    return axes.annotate(
+        one.block, (one.microseconds, one.accuracy)
+    ).get_window_extent()
 
 
 def load(path: Path) -> dict[str, np.ndarray]:
