@@ -66,6 +66,16 @@ def count_macs(model: Any, input_shape: Any = None) -> MacsReport:
     return MacsReport(tuple(rows))
 
 
+def calls_of(model: Any) -> list[tuple[Any, int]]:
+    """Each call that has MACs: what is called, and how many; for known shapes alone."""
+    calls = trace(model, _tensors(model, None))
+    return [
+        (call.operation, count.macs)
+        for call, count in mac_rules.counted(calls)
+        if count.macs
+    ]
+
+
 def _row(
     path: str | None, counts: list[tuple[TracedCall, mac_rules.Count]]
 ) -> LayerMacs:

@@ -184,6 +184,7 @@ def rebuild(
     graph: Graph[GraphNode],
     call: Callable[[GraphNode, Sequence[Any], dict[str, Any]], Any],
     begin: Callable[[Any, Any], Any] = lambda old, new: new,
+    make: Callable[[Any], Any] | None = None,
 ) -> tuple[Any, Any]:
     """Makes all calls of a model again, each by `call`, on inputs of their own.
 
@@ -191,11 +192,12 @@ def rebuild(
         graph: of the model.
         call: given a node and its arguments, gives its outputs in their structure.
         begin: given an input of the model and the new one, gives what is used for it.
+        make: makes the new input for one of the model. Defaults to `new_input`.
 
     Returns:
         Inputs and outputs for a `keras.Model`, in the structures of the model's.
     """
-    inputs = keras.tree.map_structure(_new_input, input_structure(graph.model))
+    inputs = keras.tree.map_structure(make or new_input, input_structure(graph.model))
     values = {
         id(old): begin(old, new)
         for old, new in zip(graph.model.inputs, keras.tree.flatten(inputs), strict=True)
@@ -223,7 +225,8 @@ def output_structure(model: Any) -> Any:
     return model.outputs[0] if isinstance(model, keras.Sequential) else model.output
 
 
-def _new_input(tensor: Any) -> Any:
+def new_input(tensor: Any) -> Any:
+    """An input of the same shape, dtype and name."""
     return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name)
 
 

@@ -50,12 +50,20 @@ class Rewriter:
         """What is used for an input of a model; `prefix` is "" for the outermost."""
         return new
 
+    def input_of(self, model: Any, tensor: Any) -> Any:
+        """The new input of a model in place of one of its own."""
+        return graph.new_input(tensor)
+
+    def value(self, variable: Any) -> Any:
+        """What a copy of a layer gets in place of a variable's value."""
+        return arrays.copied(variable)
+
     def run(self, model: Any) -> Any:
         """The new model, not compiled."""
         new = self._rebuild(model, "")
         for old, copy in self._copies:
             if not isinstance(old, keras.Model):
-                _assign(old, copy)
+                self._assign(old, copy)
         self._set_flags(new)
         return new
 
@@ -72,6 +80,11 @@ class Rewriter:
         for old, copy in self._copies:
             if not isinstance(old, keras.Model):
                 _same_flags(old, copy)
+
+    def _assign(self, old: Any, copy: Any) -> None:
+        for new, variable in zip(copy.variables, old.variables, strict=True):
+            new.assign(self.value(variable))
+        _finalize(copy)
 
     def use(self, path: str, operation: Any) -> Replacement:
         """What stands for an operation, the same for all of its calls."""
@@ -117,7 +130,10 @@ class Rewriter:
             return self.call(f"{prefix}{node.operation.name}", node, args, kwargs)
 
         inputs, outputs = graph.rebuild(
-            found, call, lambda old, new: self.begin(prefix, old, new)
+            found,
+            call,
+            lambda old, new: self.begin(prefix, old, new),
+            lambda tensor: self.input_of(model, tensor),
         )
         new = keras.Model(inputs, outputs, name=model.name)
         self._copies.append((model, new))
@@ -130,12 +146,6 @@ def _layers_below(model: Any) -> Iterator[Any]:
         yield layer
         if isinstance(layer, keras.Model):
             yield from _layers_below(layer)
-
-
-def _assign(old: Any, copy: Any) -> None:
-    for new, value in zip(copy.variables, old.variables, strict=True):
-        new.assign(arrays.copied(value))
-    _finalize(copy)
 
 
 def _finalize(layer: Any) -> None:

@@ -1,0 +1,1 @@
+"""Structural pruning: channels, heads and layers that are really gone."""

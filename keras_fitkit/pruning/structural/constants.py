@@ -1,0 +1,291 @@
+"""Channels whose value does not depend on the input, and what that value is.
+
+Values go through the graph as one number a channel, NaN where it is not known. What
+works element by element is computed on them by the layer itself, so that nothing is
+said twice; NaN stays NaN there.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from keras import layers
+
+from keras_fitkit._core import arrays, graph
+from keras_fitkit._core._private import GraphNode
+from keras_fitkit.pruning.structural import elementwise_rules, kernel_rules, layer_rules
+from keras_fitkit.pruning.structural.channel_graph import ChannelGraph
+from keras_fitkit.pruning.structural.labels import Axes
+
+Values: TypeAlias = npt.NDArray[np.float64]
+# Along the one labelled axis of a tensor; None for a tensor that has none, or several.
+Known: TypeAlias = "Values | None"
+Weights: TypeAlias = Callable[[Any], npt.NDArray[Any]]
+
+
+class Constants:
+    """Follows constants through a model.
+
+    Args:
+        found: the graph of the model.
+        weights: gives the value of a variable, zero where something is gone.
+
+    Attributes:
+        inputs: for each call, by the identity of its layer, the constants that go in.
+            A list, as a layer may be called several times.
+        zeros: the terms that are zero in all calls of an addition, by its key.
+    """
+
+    def __init__(self, found: ChannelGraph, weights: Weights) -> None:
+        self._found, self._weights = found, weights
+        self.inputs: dict[int, list[list[Known]]] = {}
+        self.zeros: dict[int, list[bool]] = {}
+        bare: list[Known] = [None for _ in found.model.inputs]
+        self._visit(found.model, bare)
+
+    def _visit(self, model: Any, given: Sequence[Known]) -> list[Known]:
+        values: dict[int, Known] = {
+            id(t): one for t, one in zip(model.inputs, given, strict=True)
+        }
+        seen = graph.graph_of(model)
+        for node in seen.nodes:
+            inputs = [values[id(one)] for one in node.inputs]
+            if graph.is_functional(node.operation):
+                outputs = self._visit(node.operation, inputs)
+            else:
+                outputs = self._outputs(node, inputs)
+            for tensor, value in zip(node.outputs, outputs, strict=True):
+                values[id(tensor)] = value
+        return [values[id(one)] for one in seen.outputs]
+
+    def _outputs(self, node: GraphNode, inputs: list[Known]) -> list[Known]:
+        layer = node.operation
+        self.inputs.setdefault(id(layer), []).append(inputs)
+        labels = self._found.walk.tensors[graph.key_of(node)]
+        if _is_sum(layer):
+            self._note_zeros(node, inputs)
+        kernel = _KERNELS.get(_family(layer))
+        if kernel is not None:
+            return [kernel(self._weights, layer, node, inputs[0])]
+        if isinstance(layer, layers.BatchNormalization):
+            return [_batch_norm(self._weights, layer, inputs[0])]
+        if not _is_plain(layer):
+            return [None for _ in node.outputs]
+        return [
+            self._computed(node, inputs, number, axes)
+            for number, axes in enumerate(labels)
+        ]
+
+    def _note_zeros(self, node: GraphNode, inputs: list[Known]) -> None:
+        """Which terms of a sum are zero; of all of its calls."""
+        zero = [one is not None and bool((one == 0).all()) for one in inputs]
+        key = graph.key_of(node)
+        before = self.zeros.get(key, zero)
+        self.zeros[key] = [a and b for a, b in zip(before, zero, strict=True)]
+
+    def _computed(
+        self, node: GraphNode, inputs: list[Known], number: int, axes: Axes
+    ) -> Known:
+        """What a layer without weights gives for constants."""
+        place = _only(axes)
+        if place is None or all(one is None for one in inputs):
+            return None
+        arrays_ = [
+            _filled(tensor, self._axis(tensor), one)
+            for tensor, one in zip(node.inputs, inputs, strict=True)
+        ]
+        if _is_product(node.operation):
+            arrays_ = _zeros_win(arrays_)
+        symbols = {
+            id(tensor): keras.ops.convert_to_tensor(one)
+            for tensor, one in zip(node.inputs, arrays_, strict=True)
+        }
+        args, kwargs = node.arguments(symbols)
+        call = getattr(node.operation, "call", node.operation)
+        if "training" in inspect.signature(call).parameters:
+            kwargs = {**kwargs, "training": False}
+        outputs = keras.tree.flatten(node.operation(*args, **kwargs))
+        array = np.moveaxis(arrays.to_numpy(outputs[number]), place, -1)
+        rows = array.reshape(-1, array.shape[-1]).astype(np.float64)
+        same = (rows == rows[:1]).all(0)
+        return np.where(same, rows[0], np.nan)
+
+    def _axis(self, tensor: Any) -> int | None:
+        return _only(self._found.walk.labels_of(tensor))
+
+
+def _family(layer: Any) -> Any:
+    return kernel_rules.RULES.get(type(layer)) or (
+        kernel_rules.convolution if type(layer).__name__ == "GroupedConv2D" else None
+    )
+
+
+def _is_plain(operation: Any) -> bool:
+    """Whether it works element by element, moves elements, or pools them."""
+    kind = type(operation)
+    if kind in elementwise_rules.RULES or kind in layer_rules.SPATIAL:
+        return True
+    if kind in layer_rules.GLOBAL or kind in (layers.PReLU, layers.RepeatVector):
+        return True
+    named = kind.__name__ in elementwise_rules.OPERATION_RULES
+    return named and not isinstance(operation, layers.Layer)
+
+
+def _is_sum(operation: Any) -> bool:
+    return isinstance(operation, layers.Add) or type(operation).__name__ == "Add"
+
+
+def _is_product(operation: Any) -> bool:
+    name = type(operation).__name__
+    return isinstance(operation, layers.Multiply) or name == "Multiply"
+
+
+def _zeros_win(factors: list[Any]) -> list[Any]:
+    """Zero times what is not known is zero: NaN there becomes 1."""
+    rank = max(one.ndim for one in factors)
+    wide = [one.reshape((1,) * (rank - one.ndim) + one.shape) for one in factors]
+    zero = np.zeros(np.broadcast_shapes(*(one.shape for one in wide)), bool)
+    for one in wide:
+        zero = zero | np.broadcast_to(one == 0, zero.shape)
+    return [
+        np.where(zero & np.isnan(np.broadcast_to(one, zero.shape)), 1.0, one).astype(
+            "float32"
+        )
+        for one in wide
+    ]
+
+
+def _only(axes: Axes) -> int | None:
+    places = [place for place, ids in enumerate(axes) if ids is not None]
+    return places[0] if len(places) == 1 else None
+
+
+def _filled(tensor: Any, axis: int | None, values: Known) -> Any:
+    """A small tensor of that form with the values along its axis, else NaN."""
+    shape = [1, *(4 if size is None else size for size in tensor.shape[1:])]
+    if values is None or axis is None:
+        return np.full(shape, np.nan, "float32")
+    view = [-1 if place == axis else 1 for place in range(len(shape))]
+    return np.broadcast_to(values.reshape(view), shape).astype("float32")
+
+
+def _batch_norm(weights: Weights, layer: Any, given: Known) -> Known:
+    mean, variance = weights(layer.moving_mean), weights(layer.moving_variance)
+    factor = 1 / np.sqrt(variance.astype(np.float64) + layer.epsilon)
+    if layer.gamma is not None:
+        factor = factor * weights(layer.gamma)
+    shift = 0.0 if layer.beta is None else weights(layer.beta).astype(np.float64)
+    known = np.full(len(mean), np.nan) if given is None else given
+    return np.where(factor == 0, shift, (known - mean) * factor + shift)
+
+
+def _activate(layer: Any, values: Values) -> Values:
+    function = layer.activation
+    name = getattr(function, "__name__", "linear")
+    if function is None or name == "linear":
+        return values
+    if name not in elementwise_rules.ELEMENTWISE:
+        return np.full(len(values), np.nan)
+    found = function(keras.ops.convert_to_tensor(values.astype("float32")))
+    return arrays.to_numpy(found).astype(np.float64)
+
+
+def _contracted(kernel: Any, given: Known, bias: Any, edges: bool) -> Values:
+    """Sums over constants.
+
+    Args:
+        kernel: shape (places, inputs, outputs).
+        given: of the inputs.
+        bias: of the outputs, or None.
+        edges: whether some places may meet padding in place of the input.
+    """
+    used = (kernel != 0).any(0)  # (inputs, outputs)
+    known = np.full(kernel.shape[1], np.nan) if given is None else given
+    usable = (known == 0) if edges else ~np.isnan(known)
+    constant = ~(used & ~usable[:, None]).any(0)
+    total = np.nan_to_num(known) @ kernel.sum(0, dtype=np.float64)
+    total = total if bias is None else total + bias
+    return np.where(constant, total, np.nan)
+
+
+def _bias(weights: Weights, layer: Any) -> Any:
+    return None if layer.bias is None else weights(layer.bias).astype(np.float64)
+
+
+def _dense(weights: Weights, layer: Any, node: Any, given: Known) -> Known:
+    kernel = weights(layer.kernel)[None]
+    return _activate(layer, _contracted(kernel, given, _bias(weights, layer), False))
+
+
+def _convolution(weights: Weights, layer: Any, node: Any, given: Known) -> Known:
+    kernel, bias = weights(layer.kernel), _bias(weights, layer)
+    flat = kernel.reshape(-1, *kernel.shape[-2:])
+    if layer.groups > 1 and given is not None:
+        flat, given = _of_groups(flat, layer.groups), given
+    elif layer.groups > 1:
+        flat = _of_groups(flat, layer.groups)
+    return _activate(layer, _contracted(flat, given, bias, layer.padding != "valid"))
+
+
+def _of_groups(flat: Any, groups: int) -> Any:
+    """The kernel of the convolution without groups that computes the same."""
+    places, each, outputs = flat.shape
+    full = np.zeros((places, each * groups, outputs), flat.dtype)
+    per = outputs // groups
+    for group in range(groups):
+        rows = slice(group * each, (group + 1) * each)
+        columns = slice(group * per, (group + 1) * per)
+        full[:, rows, columns] = flat[:, :, columns]
+    return full
+
+
+def _transposed(weights: Weights, layer: Any, node: Any, given: Known) -> Known:
+    kernel = np.swapaxes(weights(layer.kernel), -1, -2)
+    flat = kernel.reshape(-1, *kernel.shape[-2:])
+    return _activate(layer, _contracted(flat, given, _bias(weights, layer), True))
+
+
+def _depthwise(weights: Weights, layer: Any, node: Any, given: Known) -> Known:
+    kernel, bias = weights(layer.kernel), _bias(weights, layer)
+    sums = kernel.reshape(-1, *kernel.shape[-2:])
+    used = (sums != 0).any(0).reshape(-1)
+    known = np.full(kernel.shape[-2], np.nan) if given is None else given
+    spread = np.repeat(known, layer.depth_multiplier)
+    usable = (spread == 0) if layer.padding != "valid" else ~np.isnan(spread)
+    total = np.nan_to_num(spread) * sums.sum(0, dtype=np.float64).reshape(-1)
+    total = total if bias is None else total + bias
+    return _activate(layer, np.where(~used | usable, total, np.nan))
+
+
+def _separable(weights: Weights, layer: Any, node: Any, given: Known) -> Known:
+    kernel = weights(layer.depthwise_kernel)
+    sums = kernel.reshape(-1, *kernel.shape[-2:])
+    used = (sums != 0).any(0).reshape(-1)
+    known = np.full(kernel.shape[-2], np.nan) if given is None else given
+    spread = np.repeat(known, layer.depth_multiplier)
+    usable = (spread == 0) if layer.padding != "valid" else ~np.isnan(spread)
+    total = np.nan_to_num(spread) * sums.sum(0, dtype=np.float64).reshape(-1)
+    between = np.where(~used | usable, total, np.nan)
+    point = weights(layer.pointwise_kernel)
+    flat = point.reshape(-1, *point.shape[-2:])
+    return _activate(layer, _contracted(flat, between, _bias(weights, layer), False))
+
+
+def _embedding(weights: Weights, layer: Any, node: Any, given: Known) -> Known:
+    table = weights(layer.embeddings).astype(np.float64)
+    return np.where((table == table[:1]).all(0), table[0], np.nan)
+
+
+_KERNELS: dict[Any, Any] = {
+    kernel_rules.dense: _dense,
+    kernel_rules.convolution: _convolution,
+    kernel_rules.transposed: _transposed,
+    kernel_rules.depthwise: _depthwise,
+    kernel_rules.separable: _separable,
+    kernel_rules.embedding: _embedding,
+}

@@ -1,0 +1,359 @@
+"""shrink: a smaller model with whole channels taken out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_fitkit._core import arguments, selection
+from keras_fitkit._core.count_macs import count_macs
+from keras_fitkit._core.graph import check_functional
+from keras_fitkit._core.layers import check_keras_model, leaf_layers
+from keras_fitkit._core.selection import Choice
+from keras_fitkit.pruning.structural import choosing, dead, importance
+from keras_fitkit.pruning.structural.channel_graph import OUT, ChannelGraph, Group
+from keras_fitkit.pruning.structural.costs import Costs
+from keras_fitkit.pruning.structural.labels import Ids
+from keras_fitkit.pruning.structural.rebuilding import Shrinking, keep_of
+from keras_fitkit.pruning.structural.shrink_report import ShrinkReport, ShrunkLayer
+
+_TARGETS = ("sparsity", "target_macs", "target_params")
+_NEAR = 0.02  # how near a target is met where channels are many
+
+
+def shrink(
+    model: Any,
+    sparsity: float | None = None,
+    *,
+    target_macs: float | None = None,
+    target_params: float | None = None,
+    scores: Any = "l2",
+    data: Any = None,
+    round_to: int = 1,
+    min_keep: int = 1,
+    layers: Any = None,
+    exclude: Any = None,
+    allow_inexact: bool = False,
+    return_report: bool = False,
+) -> Any:
+    """The same model with fewer channels: neurons, filters, heads that are really gone.
+
+    A channel that goes is taken out of the layer that makes it, of all that work on it
+    and of all that use it; channels that meet in a sum go together. The new model
+    computes what the old one does with those channels masked out where they are used.
+    Model inputs and outputs stay as they are. What has no rule (a custom layer, Lambda)
+    keeps the channels that it touches, and the report says so.
+
+    With no target it takes out exactly the channels that do not matter: those whose
+    outgoing weights are zero, and those that are constant and whose value the next
+    bias can take in. The predictions stay the same, so this is what follows
+    `kf.PruneSchedule(pattern="channel")`. A residual branch that gives zeros is removed
+    whole.
+
+    Units of all groups compete by their score over the mean of their group. Train the
+    result for some epochs: no score knows what a channel is worth.
+
+    Args:
+        model: a built functional or Sequential model, with nested models of that kind.
+            It is not changed. Composite layers that offer `expand()` are expanded.
+        sparsity: the fraction of the channels that goes, in [0, 1), of those that may.
+            Defaults to None.
+        target_macs, target_params: the multiplications of one example, or the
+            parameters, that stay, as a fraction of the model's in (0, 1]; met within
+            2 % where the channels are many enough. Default to None.
+        scores: "l1" or "l2" (sums of |w| or w^2 over all kernels that a channel stands
+            in, Li et al. 2017); "batch_norm" (|gamma|, Liu et al. 2017; "l2" where there
+            is none); "taylor" (|sum of w dL/dw|, Molchanov et al. 2019; the model must
+            be compiled); "variance" or "apoz" (of the values where channels are used;
+            share of nonzeros, Hu et al. 2016); "fpgm" (distance to the other filters, He
+            et al. 2019); "random"; or a function that takes a
+            `pruning.ChannelContext` and gives a number for each channel. Large ones
+            stay. Defaults to "l2".
+        data: for "taylor" (x, y) as arrays, for "variance" and "apoz" some rows.
+            Defaults to None.
+        round_to: channels of a layer that loses some stay in multiples of it, as far as
+            there are enough; 8 is often fastest. Defaults to 1.
+        min_keep: channels that stay in each group at least, an integer >= 1.
+        layers: with a target, the layers whose channels may go: patterns of their paths,
+            the layers, or a list; or, in place of a target, a dict of these with the
+            fraction that goes of each. Defaults to all.
+        exclude: patterns or layers whose channels stay. Defaults to none.
+        allow_inexact: channels may go through LayerNormalization and its like, whose
+            statistics change then. Defaults to False.
+        return_report: also return a `ShrinkReport`. Defaults to False.
+
+    Returns:
+        A functional model, not compiled, with the names of the old one. With
+        `return_report` a pair of it and the report.
+
+    Raises:
+        TypeError: no Keras 3 model, or an argument of another type.
+        ValueError: a subclassed model, one that is not built or is quantized; two
+            targets; a target that cannot be reached; a pattern that matches nothing;
+            data missing for a score that needs it.
+
+    Example:
+        >>> import keras, keras_fitkit as kf
+        >>> model = keras.Sequential([
+        ...     keras.Input((28, 28, 1)),
+        ...     keras.layers.Conv2D(32, 3, activation="relu", name="conv"),
+        ...     keras.layers.Flatten(),
+        ...     keras.layers.Dense(10, name="head"),
+        ... ])
+        >>> small = kf.shrink(model, 0.5)
+        >>> small.get_layer("conv").filters
+        16
+    """
+    check_keras_model("model", model, built=True)
+    check_functional("model", model)
+    _refuse_quantized(model)
+    request = _Request.checked(
+        sparsity, target_macs, target_params, layers, exclude, round_to, min_keep
+    )
+    scores = importance.resolve(scores, data)
+    arguments.flag("allow_inexact", allow_inexact)
+    arguments.flag("return_report", return_report)
+    exact = request.is_exact
+    graph = ChannelGraph(model, allow_inexact and not exact)
+    found = dead.find(graph) if exact else _chosen(graph, request, scores, data, model)
+    made = Shrinking(graph.walk, keep_of(graph.walk, found.roots), found).run(
+        graph.model
+    )
+    return (made, _report(graph, found, model, made)) if return_report else made
+
+
+@dataclasses.dataclass(frozen=True)
+class _Request:
+    """How much goes, and of what."""
+
+    kind: str | None
+    target: float
+    each: tuple[tuple[Choice, float], ...]
+    layers: Choice | None
+    exclude: Choice
+    round_to: int
+    min_keep: int
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether only what is dead goes."""
+        return self.kind is None and not self.each
+
+    @classmethod
+    def checked(
+        cls,
+        sparsity: Any,
+        target_macs: Any,
+        target_params: Any,
+        layers: Any,
+        exclude: Any,
+        round_to: Any,
+        min_keep: Any,
+    ) -> _Request:
+        given = dict(zip(_TARGETS, (sparsity, target_macs, target_params), strict=True))
+        asked = [name for name in _TARGETS if given[name] is not None]
+        if len(asked) > 1:
+            allowed = f"None where `{asked[0]}` is given"
+            raise ValueError(arguments.message(asked[1], allowed, given[asked[1]]))
+        each: tuple[tuple[Choice, float], ...] = ()
+        if isinstance(layers, Mapping):
+            each, layers = _fractions(layers, asked), None
+        elif layers is not None and not asked:
+            hint = "Or pass a dict: layers={'dense_1': 0.5}."
+            allowed = "given with `sparsity`, `target_macs` or `target_params`"
+            raise ValueError(arguments.message("layers", allowed, layers, hint))
+        for name in asked:
+            given[name] = _target(name, given[name])
+        selection.check("layers", layers)
+        selection.check("exclude", exclude)
+        return cls(
+            asked[0] if asked else None,
+            float(given[asked[0]]) if asked else 0.0,
+            each,
+            None if layers is None else Choice("layers", layers),
+            Choice("exclude", exclude),
+            arguments.integer("round_to", round_to, low=1),
+            arguments.integer("min_keep", min_keep, low=1),
+        )
+
+
+def _target(name: str, value: Any) -> float:
+    if name == "sparsity":
+        hint = "For 80 % pass 0.8."
+        return arguments.number(
+            name, value, low=0, high=1, include_high=False, hint=hint
+        )
+    hint = "It is the fraction that stays."
+    return arguments.number(name, value, low=0, high=1, include_low=False, hint=hint)
+
+
+def _fractions(layers: Any, asked: list[str]) -> Any:
+    if asked:
+        hint = "The dict says how much goes of each."
+        allowed = f"no dict where `{asked[0]}` is given"
+        raise ValueError(arguments.message("layers", allowed, layers, hint))
+    if not layers:
+        raise ValueError(arguments.message("layers", "a dict that is not empty", layers))
+    found = []
+    for item, fraction in layers.items():
+        selection.check("layers", item)
+        value = arguments.number(
+            "layers", fraction, low=0, high=1, include_high=False
+        )
+        found.append((Choice("layers", item), value))
+    return tuple(found)
+
+
+def _refuse_quantized(model: Any) -> None:
+    for path, layer in leaf_layers(model):
+        if getattr(layer, "quantization_mode", None) is not None:
+            raise _quantized(path)
+    for layer in model.layers:
+        if getattr(layer, "compression_info", None):
+            raise _quantized(layer.name)
+
+
+def _quantized(path: str) -> ValueError:
+    hint = "Shrink first and quantize then, or call `kf.strip_quantization` before."
+    allowed = "a model without quantized layers"
+    return ValueError(arguments.message("model", allowed, path, hint))
+
+
+def _chosen(
+    graph: ChannelGraph, request: _Request, scores: Any, data: Any, model: Any
+) -> dead.Dead:
+    """What goes for a target."""
+    groups = _open_groups(graph, request)
+    found = importance.scores_of(graph, groups, scores, data, model)
+    ranking = choosing.Ranking(groups, found, request.round_to, request.min_keep)
+    if request.each:
+        dropped = _by_layer(graph, ranking, request)
+    else:
+        dropped = _by_target(graph, ranking, request)
+    return dead.Dead(choosing.joined(dropped), {}, {})
+
+
+def _open_groups(graph: ChannelGraph, request: _Request) -> list[Group]:
+    """The groups that may lose units, by `layers` and `exclude`."""
+    makers = {
+        path: binding.layer
+        for binding in graph.walk.bindings.values()
+        for path in [binding.path]
+        if OUT in binding.roles.values()
+    }
+    excluded = {p for p, layer in makers.items() if request.exclude.takes(p, layer)}
+    request.exclude.check_all_matched(list(makers))
+    chosen = set(makers)
+    if request.layers is not None:
+        chosen = {p for p, layer in makers.items() if request.layers.takes(p, layer)}
+        request.layers.check_all_matched(list(makers))
+    return [
+        group
+        for group in graph.groups
+        if not excluded & set(group.paths(OUT)) and chosen & set(group.paths(OUT))
+    ]
+
+
+def _by_layer(
+    graph: ChannelGraph, ranking: choosing.Ranking, request: _Request
+) -> list[Ids]:
+    """The fraction of each layer that a dict names."""
+    shares: dict[int, float] = {}
+    frozen = graph.frozen()
+    makers = {
+        binding.path: binding.layer
+        for binding in graph.walk.bindings.values()
+        if OUT in binding.roles.values()
+    }
+    for choice, fraction in request.each:
+        named = {p for p, layer in makers.items() if choice.takes(p, layer)}
+        choice.check_all_matched(list(makers))
+        places = [
+            place
+            for place, group in enumerate(ranking.groups)
+            if named & set(group.paths(OUT))
+        ]
+        if not places and fraction:
+            path = sorted(named)[0]
+            reason = frozen.get(path, (0, "its channels are excluded"))[1]
+            allowed = f"layers whose channels may go; those of {path} may not: {reason}"
+            raise ValueError(arguments.message("layers", allowed, path))
+        for place in places:
+            shares[place] = max(fraction, shares.get(place, 0.0))
+    return [
+        ranking.of_group(place, round(share * ranking.groups[place].size))
+        for place, share in shares.items()
+    ]
+
+
+def _by_target(
+    graph: ChannelGraph, ranking: choosing.Ranking, request: _Request
+) -> list[Ids]:
+    """The cut that meets a target."""
+    costs = Costs(graph)
+    whole = sum(group.size for group in ranking.groups)
+    nothing = costs.mask([])
+
+    def measure(cut: float) -> float:
+        dropped = ranking.dropped(cut)
+        if request.kind == "sparsity":
+            gone = sum(len(one) for one in dropped)
+            return 1 - gone / whole if whole else 1.0
+        count = costs.macs if request.kind == "target_macs" else costs.params
+        return count(costs.mask(dropped)) / count(nothing)
+
+    target = 1 - request.target if request.kind == "sparsity" else request.target
+    cuts = ranking.cuts()
+    least = measure(cuts[-1])
+    if target < least * (1 - _NEAR):
+        raise _unreachable(request, least, whole)
+    if measure(cuts[0]) <= target:
+        return ranking.dropped(cuts[0])
+    return ranking.dropped(choosing.meet(cuts, measure, target))
+
+
+def _unreachable(request: _Request, least: float, whole: int) -> ValueError:
+    name = str(request.kind)
+    if not whole:
+        hint = "`print(kf.channel_groups(model))` says why."
+        allowed = "None: no channel of these layers may go"
+        return ValueError(arguments.message(name, allowed, request.target, hint))
+    if name == "sparsity":
+        allowed = f"at most {1 - least:.4f}, which leaves the fewest channels"
+    else:
+        allowed = f"at least {least:.4f}, which the fewest channels leave"
+    hint = "`print(kf.channel_groups(model))` says what may go."
+    return ValueError(arguments.message(name, allowed, request.target, hint))
+
+
+def _report(graph: ChannelGraph, found: dead.Dead, old: Any, made: Any) -> ShrinkReport:
+    keep, frozen = keep_of(graph.walk, found.roots), graph.frozen()
+    rows: dict[str, ShrunkLayer] = {}
+    for binding in graph.walk.bindings.values():
+        for axis, ids in binding.axes.items():
+            if binding.roles[axis] == OUT and ids is not None:
+                after = len(keep(ids))
+                reason = frozen.get(binding.path, (0, ""))[1]
+                row = ShrunkLayer(binding.path, len(ids), after, reason)
+                rows.setdefault(binding.path, row)
+    before = {path for path, _ in leaf_layers(graph.model)}
+    after_ = {path for path, _ in leaf_layers(made)}
+    known = all(None not in one.shape[1:] for one in old.inputs)
+    inexact = tuple(graph.walk.inexact) if len(found.roots) else ()
+    return ShrinkReport(
+        tuple(rows.values()),
+        old.count_params(),
+        made.count_params(),
+        count_macs(old).total if known else None,
+        count_macs(made).total if known else None,
+        tuple(sorted(before - after_)),
+        tuple(
+            f"{binding.path}/{binding.variable.name}"
+            for binding in graph.walk.bindings.values()
+            if np.any(found.shifts.get(id(binding.variable), 0.0))
+        ),
+        inexact,
+    )
