@@ -35,11 +35,15 @@ from keras_fitkit.monitoring import OverfitMonitor as OverfitMonitor
 from keras_fitkit.monitoring import OverfittingWarning as OverfittingWarning
 from keras_fitkit.monitoring import StoppingReport as StoppingReport
 from keras_fitkit.monitoring import diagnose as diagnose
+from keras_fitkit.pruning import ChannelGroups as ChannelGroups
 from keras_fitkit.pruning import CosineSparsity as CosineSparsity
 from keras_fitkit.pruning import IterativeSparsity as IterativeSparsity
 from keras_fitkit.pruning import OneShotSparsity as OneShotSparsity
 from keras_fitkit.pruning import PruneSchedule as PruneSchedule
+from keras_fitkit.pruning import ShrinkReport as ShrinkReport
 from keras_fitkit.pruning import SparsityReport as SparsityReport
+from keras_fitkit.pruning import channel_groups as channel_groups
+from keras_fitkit.pruning import shrink as shrink
 from keras_fitkit.pruning import sparsity_of as sparsity_of
 from keras_fitkit.quantization import BitAssignment as BitAssignment
 from keras_fitkit.quantization import BitSensitivity as BitSensitivity
@@ -60,6 +64,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BitAssignment",
     "BitSensitivity",
+    "ChannelGroups",
     "Checkpoint",
     "ClusterWeights",
     "ConstantSparsity",
@@ -82,6 +87,7 @@ __all__ = [
     "QuantizeWrapper",
     "ReproducibleDataset",
     "RewriteReport",
+    "ShrinkReport",
     "SparsityReport",
     "SparsitySchedule",
     "StoppingReport",
@@ -89,6 +95,7 @@ __all__ = [
     "bit_sensitivity",
     "blocks",
     "cache_teacher",
+    "channel_groups",
     "checkpoint",
     "count_macs",
     "diagnose",
@@ -105,6 +112,7 @@ __all__ = [
     "replace_grouped_conv",
     "resumable",
     "run_litert",
+    "shrink",
     "sparsity_of",
     "strip_quantization",
 ]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_fitkit._core import arguments, files
+from keras_fitkit._core import arguments, pictures
 from keras_fitkit.monitoring import curve_maths
 
 if TYPE_CHECKING:
@@ -23,24 +22,12 @@ DECADES = 2  # an axis of a loss that falls by more is a logarithmic one
 def plot_diagnosis(diagnosis: Diagnosis, path: str | os.PathLike[str] | None) -> Any:
     """Draws `diagnosis` with matplotlib, writes it to `path` when given one."""
     target = None if path is None else arguments.path("path", path)
-    figure = _figure_class()(figsize=(8.0, 6.0), layout="constrained")
+    figure = pictures.figure(8.0, 6.0)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     _draw_curves(upper, diagnosis)
     _draw_gap(lower, diagnosis)
     figure.suptitle(diagnosis.summary, fontsize=10, wrap=True)
-    if target is not None:
-        with files.atomic_path(target, suffix=target.suffix or ".png") as temporary:
-            figure.savefig(temporary, dpi=120)
-    return figure
-
-
-def _figure_class() -> Any:
-    try:
-        return importlib.import_module("matplotlib.figure").Figure
-    except ImportError as error:
-        raise ImportError(
-            "Plots need matplotlib. Install it with: pip install 'keras-fitkit[plot]'"
-        ) from error
+    return pictures.written(figure, target)
 
 
 def _draw_curves(axes: Any, diagnosis: Diagnosis) -> None:

@@ -1,4 +1,4 @@
-"""Pruning: weights set to zero during an ordinary `fit`, on every backend."""
+"""Pruning: weights set to zero during a `fit`, and channels that are really gone."""
 
 from keras_fitkit.pruning.prune_schedule import PruneSchedule as PruneSchedule
 from keras_fitkit.pruning.schedules import CosineSparsity as CosineSparsity
@@ -8,14 +8,36 @@ from keras_fitkit.pruning.scores import ScoreContext as ScoreContext
 from keras_fitkit.pruning.sparsity_report import SparsityReport as SparsityReport
 from keras_fitkit.pruning.sparsity_report import WeightSparsity as WeightSparsity
 from keras_fitkit.pruning.sparsity_report import sparsity_of as sparsity_of
+from keras_fitkit.pruning.structural.channel_groups import ChannelGroup as ChannelGroup
+from keras_fitkit.pruning.structural.channel_groups import (
+    ChannelGroups as ChannelGroups,
+)
+from keras_fitkit.pruning.structural.channel_groups import (
+    FrozenChannels as FrozenChannels,
+)
+from keras_fitkit.pruning.structural.channel_groups import (
+    channel_groups as channel_groups,
+)
+from keras_fitkit.pruning.structural.importance import ChannelContext as ChannelContext
+from keras_fitkit.pruning.structural.shrink import shrink as shrink
+from keras_fitkit.pruning.structural.shrink_report import ShrinkReport as ShrinkReport
+from keras_fitkit.pruning.structural.shrink_report import ShrunkLayer as ShrunkLayer
 
 __all__ = [
+    "ChannelContext",
+    "ChannelGroup",
+    "ChannelGroups",
     "CosineSparsity",
+    "FrozenChannels",
     "IterativeSparsity",
     "OneShotSparsity",
     "PruneSchedule",
     "ScoreContext",
+    "ShrinkReport",
+    "ShrunkLayer",
     "SparsityReport",
     "WeightSparsity",
+    "channel_groups",
+    "shrink",
     "sparsity_of",
 ]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_fitkit._core import arguments, files
+from keras_fitkit._core import arguments, pictures
 
 if TYPE_CHECKING:
     from keras_fitkit.quantization.bit_reports import BitSensitivity
@@ -40,7 +38,7 @@ def layer_errors(report: ExportReport, path: str | os.PathLike[str] | None) -> A
         steps.set_xlabel("steps between file and Keras")
         steps.set_ylabel("fraction of the outputs")
     figure.suptitle(report.summary, fontsize=9, wrap=True)
-    return _written(figure, target)
+    return pictures.written(figure, target)
 
 
 def sensitivity(
@@ -70,24 +68,11 @@ def sensitivity(
     axes.grid(axis="x", alpha=0.3)
     axes.set_xlabel("how much the loss rises with this layer alone rounded")
     axes.legend(fontsize=8)
-    return _written(figure, target)
+    return pictures.written(figure, target)
 
 
 def _empty(rows: int, columns: int = 1) -> Any:
-    try:
-        figures = importlib.import_module("matplotlib.figure")
-    except ImportError as error:
-        raise ImportError(
-            "Plots need matplotlib. Install it with: pip install 'keras-fitkit[plot]'"
-        ) from error
     height = max(2.0, 0.28 * rows + 1.2)
-    figure = figures.Figure(figsize=(8.0, height), layout="constrained")
+    figure = pictures.figure(8.0, height)
     wide = {"width_ratios": [2, 1]} if columns == 2 else {}
     return figure, figure.subplots(1, columns, squeeze=False, **wide)[0]
-
-
-def _written(figure: Any, target: Path | None) -> Any:
-    if target is not None:
-        with files.atomic_path(target, suffix=target.suffix or ".png") as temporary:
-            figure.savefig(temporary, dpi=120)
-    return figure

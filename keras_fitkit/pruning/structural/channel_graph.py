@@ -63,9 +63,7 @@ class Group:
     @property
     def repeats(self) -> int:
         """How many channels of the first layer a unit is."""
-        first = next(
-            (one for one in self.places if one.role == OUT), self.places[0]
-        )
+        first = next((one for one in self.places if one.role == OUT), self.places[0])
         return max(1, int((first.units >= 0).sum()) // self.size)
 
 

@@ -2,7 +2,8 @@
 
 Values go through the graph as one number a channel, NaN where it is not known. What
 works element by element is computed on them by the layer itself, so that nothing is
-said twice; NaN stays NaN there.
+said twice. What is known is followed apart: not every backend keeps NaN (TensorFlow's
+ReLU and max pooling do not).
 """
 
 from __future__ import annotations
@@ -71,15 +72,31 @@ class Constants:
             self._note_zeros(node, inputs)
         kernel = _KERNELS.get(_family(layer))
         if kernel is not None:
-            return [kernel(self._weights, layer, node, inputs[0])]
+            return [self._of_kernel(kernel, node, inputs[0], labels[0])]
         if isinstance(layer, layers.BatchNormalization):
-            return [_batch_norm(self._weights, layer, inputs[0])]
+            axis = layer.axis % len(labels[0])
+            alone = _only(labels[0]) == axis
+            return [_batch_norm(self._weights, layer, inputs[0]) if alone else None]
         if not _is_plain(layer):
             return [None for _ in node.outputs]
         return [
             self._computed(node, inputs, number, axes)
             for number, axes in enumerate(labels)
         ]
+
+    def _of_kernel(self, rule: Any, node: GraphNode, given: Known, axes: Axes) -> Known:
+        """What a layer with a kernel makes, if channels alone have labels."""
+        layer = node.operation
+        place = _only(axes)
+        last = len(axes) - 1
+        first = getattr(layer, "data_format", "") == "channels_first"
+        if place != (1 if first else last):
+            return None
+        before = self._axis(node.inputs[0])
+        rank = len(node.inputs[0].shape)
+        expected = 1 if first else rank - 1
+        found: Known = rule(self._weights, layer, given if before == expected else None)
+        return found
 
     def _note_zeros(self, node: GraphNode, inputs: list[Known]) -> None:
         """Which terms of a sum are zero; of all of its calls."""
@@ -95,25 +112,48 @@ class Constants:
         place = _only(axes)
         if place is None or all(one is None for one in inputs):
             return None
-        arrays_ = [
-            _filled(tensor, self._axis(tensor), one)
+        fills = [
+            _filled(tensor, self._axis(tensor), None if one is None else one)
             for tensor, one in zip(node.inputs, inputs, strict=True)
         ]
+        values = _along(
+            _call(node, [np.nan_to_num(one) for one in fills], number), place
+        )
+        known = self._known(node, inputs, fills, number, place)
+        if known is None or len(known) != values.shape[1]:
+            return None
+        same = (values == values[:1]).all(0)
+        return np.where(same & known, values[0], np.nan)
+
+    def _known(
+        self,
+        node: GraphNode,
+        inputs: list[Known],
+        fills: list[Any],
+        number: int,
+        place: int,
+    ) -> Any:
+        """Which channels of an output depend on known channels alone."""
+        kind, name = type(node.operation), type(node.operation).__name__
+        masks = [(~np.isnan(one)).astype("float32") for one in fills]
+        if kind in _MOVING or name in elementwise_rules.MOVING_OPERATIONS | {
+            "Concatenate"
+        }:
+            return _along(_call(node, masks, number), place).min(0) == 1
+        if len(inputs) == 1:
+            return None if inputs[0] is None else ~np.isnan(inputs[0])
+        rank = len(node.outputs[0].shape)
+        wide = [one.reshape((1,) * (rank - one.ndim) + one.shape) for one in masks]
+        shape = np.broadcast_shapes(*(one.shape for one in wide))
+        found = np.stack([np.broadcast_to(one, shape) for one in wide]).min(0)
         if _is_product(node.operation):
-            arrays_ = _zeros_win(arrays_)
-        symbols = {
-            id(tensor): keras.ops.convert_to_tensor(one)
-            for tensor, one in zip(node.inputs, arrays_, strict=True)
-        }
-        args, kwargs = node.arguments(symbols)
-        call = getattr(node.operation, "call", node.operation)
-        if "training" in inspect.signature(call).parameters:
-            kwargs = {**kwargs, "training": False}
-        outputs = keras.tree.flatten(node.operation(*args, **kwargs))
-        array = np.moveaxis(arrays.to_numpy(outputs[number]), place, -1)
-        rows = array.reshape(-1, array.shape[-1]).astype(np.float64)
-        same = (rows == rows[:1]).all(0)
-        return np.where(same, rows[0], np.nan)
+            zero = [
+                one.reshape(w.shape) == 0 for one, w in zip(fills, wide, strict=True)
+            ]
+            found = np.maximum(
+                found, np.any([np.broadcast_to(one, shape) for one in zero], axis=0)
+            )
+        return _along(found, place).min(0) == 1
 
     def _axis(self, tensor: Any) -> int | None:
         return _only(self._found.walk.labels_of(tensor))
@@ -145,19 +185,30 @@ def _is_product(operation: Any) -> bool:
     return isinstance(operation, layers.Multiply) or name == "Multiply"
 
 
-def _zeros_win(factors: list[Any]) -> list[Any]:
-    """Zero times what is not known is zero: NaN there becomes 1."""
-    rank = max(one.ndim for one in factors)
-    wide = [one.reshape((1,) * (rank - one.ndim) + one.shape) for one in factors]
-    zero = np.zeros(np.broadcast_shapes(*(one.shape for one in wide)), bool)
-    for one in wide:
-        zero = zero | np.broadcast_to(one == 0, zero.shape)
-    return [
-        np.where(zero & np.isnan(np.broadcast_to(one, zero.shape)), 1.0, one).astype(
-            "float32"
-        )
-        for one in wide
-    ]
+_MOVING = (
+    *(layers.Flatten, layers.Reshape, layers.Permute),
+    *(layers.Concatenate, layers.RepeatVector),
+)
+
+
+def _call(node: GraphNode, given: Sequence[Any], number: int) -> Any:
+    """An output of a call on arrays in place of its tensors."""
+    symbols = {
+        id(tensor): keras.ops.convert_to_tensor(one, dtype=tensor.dtype)
+        for tensor, one in zip(node.inputs, given, strict=True)
+    }
+    args, kwargs = node.arguments(symbols)
+    call = getattr(node.operation, "call", node.operation)
+    if "training" in inspect.signature(call).parameters:
+        kwargs = {**kwargs, "training": False}
+    outputs = keras.tree.flatten(node.operation(*args, **kwargs))
+    return arrays.to_numpy(outputs[number])
+
+
+def _along(array: Any, place: int) -> npt.NDArray[np.float64]:
+    """Rows of what stands along an axis."""
+    moved = np.moveaxis(np.asarray(array, np.float64), place, -1)
+    return moved.reshape(-1, moved.shape[-1])
 
 
 def _only(axes: Axes) -> int | None:
@@ -192,7 +243,7 @@ def _activate(layer: Any, values: Values) -> Values:
     if name not in elementwise_rules.ELEMENTWISE:
         return np.full(len(values), np.nan)
     found = function(keras.ops.convert_to_tensor(values.astype("float32")))
-    return arrays.to_numpy(found).astype(np.float64)
+    return np.asarray(arrays.to_numpy(found), np.float64)
 
 
 def _contracted(kernel: Any, given: Known, bias: Any, edges: bool) -> Values:
@@ -217,17 +268,15 @@ def _bias(weights: Weights, layer: Any) -> Any:
     return None if layer.bias is None else weights(layer.bias).astype(np.float64)
 
 
-def _dense(weights: Weights, layer: Any, node: Any, given: Known) -> Known:
+def _dense(weights: Weights, layer: Any, given: Known) -> Known:
     kernel = weights(layer.kernel)[None]
     return _activate(layer, _contracted(kernel, given, _bias(weights, layer), False))
 
 
-def _convolution(weights: Weights, layer: Any, node: Any, given: Known) -> Known:
+def _convolution(weights: Weights, layer: Any, given: Known) -> Known:
     kernel, bias = weights(layer.kernel), _bias(weights, layer)
     flat = kernel.reshape(-1, *kernel.shape[-2:])
-    if layer.groups > 1 and given is not None:
-        flat, given = _of_groups(flat, layer.groups), given
-    elif layer.groups > 1:
+    if layer.groups > 1:
         flat = _of_groups(flat, layer.groups)
     return _activate(layer, _contracted(flat, given, bias, layer.padding != "valid"))
 
@@ -244,13 +293,13 @@ def _of_groups(flat: Any, groups: int) -> Any:
     return full
 
 
-def _transposed(weights: Weights, layer: Any, node: Any, given: Known) -> Known:
+def _transposed(weights: Weights, layer: Any, given: Known) -> Known:
     kernel = np.swapaxes(weights(layer.kernel), -1, -2)
     flat = kernel.reshape(-1, *kernel.shape[-2:])
     return _activate(layer, _contracted(flat, given, _bias(weights, layer), True))
 
 
-def _depthwise(weights: Weights, layer: Any, node: Any, given: Known) -> Known:
+def _depthwise(weights: Weights, layer: Any, given: Known) -> Known:
     kernel, bias = weights(layer.kernel), _bias(weights, layer)
     sums = kernel.reshape(-1, *kernel.shape[-2:])
     used = (sums != 0).any(0).reshape(-1)
@@ -262,7 +311,7 @@ def _depthwise(weights: Weights, layer: Any, node: Any, given: Known) -> Known:
     return _activate(layer, np.where(~used | usable, total, np.nan))
 
 
-def _separable(weights: Weights, layer: Any, node: Any, given: Known) -> Known:
+def _separable(weights: Weights, layer: Any, given: Known) -> Known:
     kernel = weights(layer.depthwise_kernel)
     sums = kernel.reshape(-1, *kernel.shape[-2:])
     used = (sums != 0).any(0).reshape(-1)
@@ -276,7 +325,7 @@ def _separable(weights: Weights, layer: Any, node: Any, given: Known) -> Known:
     return _activate(layer, _contracted(flat, between, _bias(weights, layer), False))
 
 
-def _embedding(weights: Weights, layer: Any, node: Any, given: Known) -> Known:
+def _embedding(weights: Weights, layer: Any, given: Known) -> Known:
     table = weights(layer.embeddings).astype(np.float64)
     return np.where((table == table[:1]).all(0), table[0], np.nan)
 

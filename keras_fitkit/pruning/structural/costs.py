@@ -83,7 +83,9 @@ class Costs:
                 for one in getattr(layer, "weights", ())
                 if len(one.shape) > 1
             ]
-            if isinstance(layer, (layers.MultiHeadAttention, layers.GroupQueryAttention)):
+            if isinstance(
+                layer, (layers.MultiHeadAttention, layers.GroupQueryAttention)
+            ):
                 kernels = [_heads(one) for one in kernels[:1]]
             whole = sum(one.left(nothing) for one in kernels)
             found.append((macs / whole if whole else float(macs), kernels))

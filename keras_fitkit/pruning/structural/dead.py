@@ -46,7 +46,7 @@ def find(graph: ChannelGraph) -> Dead:
 
     def weights(variable: Any) -> npt.NDArray[Any]:
         found = values.get(id(variable))
-        return arrays.to_numpy(variable) if found is None else found
+        return np.asarray(arrays.to_numpy(variable) if found is None else found)
 
     gone = np.array([], np.int64)
     shifts: dict[int, npt.NDArray[np.float64]] = {}
@@ -87,7 +87,7 @@ def _of_group(group: Group, gone: Ids, verdicts: dict[int, bool]) -> list[int]:
 
 def _unused(values: npt.NDArray[Any], axis: int) -> npt.NDArray[np.bool_]:
     others = tuple(place for place in range(values.ndim) if place != axis)
-    return ~(values != 0).any(axis=others)
+    return np.asarray(~(values != 0).any(axis=others))
 
 
 def _foldable(
@@ -105,19 +105,20 @@ def _foldable(
     known = np.stack([np.asarray(one) for one in rows])
     same = (known == known[:1]).all(0)
     if not (_takes_shift(binding) and axis == _input_axis(binding)):
-        return same & (known[0] == 0)
-    return same
+        return np.asarray(same & (known[0] == 0))
+    return np.asarray(same)
 
 
 def _takes_shift(binding: Binding) -> bool:
     """Whether the layer has a bias that a constant input can go into, exactly."""
     layer = binding.layer
-    if getattr(layer, "bias", None) is None or binding.variable is not layer.kernel:
+    kernel = getattr(layer, "kernel", None)
+    if getattr(layer, "bias", None) is None or binding.variable is not kernel:
         return False
     rule = kernel_rules.RULES[type(layer)]
-    if rule is kernel_rules.dense:
-        return True
-    return rule is kernel_rules.convolution and layer.padding == "valid" and layer.groups == 1
+    if rule is kernel_rules.convolution:
+        return bool(layer.padding == "valid" and layer.groups == 1)
+    return bool(rule is kernel_rules.dense)
 
 
 def _input_axis(binding: Binding) -> int:
@@ -136,7 +137,11 @@ def _fold(
         layer = binding.layer
         axis = _input_axis(binding)
         ids = binding.axes.get(axis)
-        if ids is None or binding.roles[axis] != IN or type(layer) not in kernel_rules.RULES:
+        if (
+            ids is None
+            or binding.roles[axis] != IN
+            or type(layer) not in kernel_rules.RULES
+        ):
             continue
         if not _takes_shift(binding):
             continue

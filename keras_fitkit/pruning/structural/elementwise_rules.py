@@ -83,9 +83,7 @@ def softmax(walk: Walk, site: Site) -> list[Axes]:
     return [_without(walk, site, axes, found, "normalizes over the channels")]
 
 
-def _without(
-    walk: Walk, site: Site, axes: Axes, places: Any, reason: str
-) -> Axes:
+def _without(walk: Walk, site: Site, axes: Axes, places: Any, reason: str) -> Axes:
     """The labels with some axes frozen."""
     walk.freeze(site.path, [axes[place] for place in places], reason)
     return tuple(None if place in places else ids for place, ids in enumerate(axes))
@@ -104,9 +102,7 @@ def merging(walk: Walk, site: Site) -> list[Axes]:
     rank = len(site.output_shape())
     if _has_constant(site):
         return walk.stop(site, "meets an array of constants")
-    parts = [
-        (*(None,) * (rank - len(axes)), *axes) for axes in site.inputs
-    ]
+    parts = [(*(None,) * (rank - len(axes)), *axes) for axes in site.inputs]
     shapes = [
         (*(1,) * (rank - len(axes)), *site.shape(place))
         for place, axes in enumerate(site.inputs)
@@ -146,8 +142,10 @@ def reducing(walk: Walk, site: Site) -> list[Axes]:
     kept = _without(walk, site, axes, found, "is taken over the channels")
     if not getattr(layer, "keepdims", False):
         kept = tuple(ids for place, ids in enumerate(kept) if place not in found)
-    return [kept if len(kept) == len(one.shape) else (None,) * len(one.shape)
-            for one in site.node.outputs]
+    return [
+        kept if len(kept) == len(one.shape) else (None,) * len(one.shape)
+        for one in site.node.outputs
+    ]
 
 
 def concatenating(walk: Walk, site: Site) -> list[Axes]:
@@ -168,8 +166,10 @@ def concatenating(walk: Walk, site: Site) -> list[Axes]:
         joined = np.concatenate(parts)
     others = walk.merge(
         site.path,
-        [tuple(None if p == axis else ids for p, ids in enumerate(axes))
-         for axes in site.inputs],
+        [
+            tuple(None if p == axis else ids for p, ids in enumerate(axes))
+            for axes in site.inputs
+        ],
     )
     return [(*others[:axis], joined, *others[axis + 1 :])]
 
@@ -185,7 +185,7 @@ def moving(walk: Walk, site: Site) -> list[Axes]:
     outputs: list[list[Ids | None]] = [list(one) for one in site.bare()]
     for place in labelled:
         ids = axes[place]
-        found = _moved(site, (1, *shape), place, ids) if len(ids) > 1 else None
+        found = None if _is_one(ids) else _moved(site, (1, *shape), place, ids)
         if found is None or any(
             outputs[number][to] is not None for number, (to, _) in enumerate(found)
         ):
@@ -194,6 +194,10 @@ def moving(walk: Walk, site: Site) -> list[Axes]:
             outputs[number][to] = new
     _note_constants(walk, site, [tuple(one) for one in outputs])
     return [tuple(one) for one in outputs]
+
+
+def _is_one(ids: Ids | None) -> bool:
+    return ids is None or len(ids) == 1
 
 
 def _moved(site: Site, shape: Any, place: int, ids: Any) -> Any:
@@ -268,7 +272,7 @@ def _splitting(site: Site, outputs: Sequence[Axes]) -> Any:
         place = axis % len(outputs[0])
         sections = site.layer.indices_or_sections
         if outputs[0][place] is not None:
-            sizes = [len(keep(one[place])) for one in outputs[:-1]]  # type: ignore[arg-type]
+            sizes = [len(keep(one[place])) for one in outputs[:-1]]
             sections = [int(one) for one in np.cumsum(sizes)]
         return keras.ops.split(args[0], sections, axis=axis)
 
@@ -280,7 +284,8 @@ def _slicing(site: Site) -> Any:
 
     def slices(args: Any, kwargs: Any, keep: Keep) -> Any:
         keys = args[1] if isinstance(args[1], tuple) else (args[1],)
-        found, place = [], 0
+        found: list[Any] = []
+        place = 0
         for number, key in enumerate(keys):
             if key is Ellipsis:
                 found.append(key)
@@ -306,7 +311,6 @@ def _kept_slice(key: slice, ids: Ids, keep: Keep) -> slice:
 
 def _listed(given: Any) -> list[int]:
     return [int(given)] if isinstance(given, (int, np.integer)) else list(given)
-
 
 
 RULES: dict[type, Any] = {

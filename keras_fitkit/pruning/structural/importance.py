@@ -22,9 +22,7 @@ from keras_fitkit.pruning.structural.channel_graph import (
 )
 
 Scores: TypeAlias = npt.NDArray[np.float64]
-NAMES = (
-    *("l1", "l2", "batch_norm", "taylor", "variance", "apoz", "fpgm", "random"),
-)
+NAMES = (*("l1", "l2", "batch_norm", "taylor", "variance", "apoz", "fpgm", "random"),)
 NEED_LABELS = ("taylor",)
 NEED_DATA = ("taylor", "variance", "apoz")
 BATCH = 128
@@ -127,7 +125,7 @@ def _batch_norm(group: Group) -> Scores:
 
 
 def _rows(place: Place, size: int) -> npt.NDArray[np.float64]:
-    """The values of a variable with its units first, flat; several places are joined."""
+    """The values of a variable with its units first, flat."""
     values = np.moveaxis(
         arrays.to_numpy(place.binding.variable).astype(np.float64), place.axis, 0
     )
@@ -172,11 +170,14 @@ def _taylor(
         for place in group.places
         if place.role == OUT
     }
+    checked = gradients.check_data(data)
+    if checked is None:
+        return []
     source = found.model
     if source is not model:
         source.compile_from_config(model.get_compile_config())
     ordered = list(variables.values())
-    slopes = gradients.loss_gradients(source, ordered, gradients.check_data(data))
+    slopes = gradients.loss_gradients(source, ordered, checked)
     by_id = dict(zip(variables, slopes, strict=True))
     scores = []
     for group in groups:
@@ -219,8 +220,8 @@ def _activations(
 def _of_moments(sums: Scores, kind: str) -> Scores:
     count = sums[0].clip(min=1)
     if kind == "apoz":
-        return sums[3] / count
-    return (sums[2] / count - (sums[1] / count) ** 2).clip(min=0)
+        return np.asarray(sums[3] / count)
+    return np.asarray((sums[2] / count - (sums[1] / count) ** 2).clip(min=0))
 
 
 def _used(found: ChannelGraph, data: Any) -> Any:

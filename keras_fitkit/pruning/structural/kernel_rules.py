@@ -26,7 +26,7 @@ def dense(walk: Walk, site: Site) -> list[Axes]:
 
 
 def einsum_dense(walk: Walk, site: Site) -> list[Axes]:
-    """Letters of the equation: summed ones come in, those of the kernel alone go out."""
+    """Letters of the equation: summed ones come in, the kernel's own go out."""
     layer, axes = site.layer, site.inputs[0]
     text = layer.equation.replace(" ", "")
     if _unknown_weights(layer, [layer.kernel, layer.bias]):
@@ -61,7 +61,10 @@ def _einsum_sizes(walk: Walk, site: Site, found: Axes) -> None:
     layer = site.layer
     given = layer.partial_output_shape
     tail = found[len(found) - len(given) :]
-    if any(ids is not None and one is not None for ids, one in zip(tail, given, strict=True)):
+    if any(
+        ids is not None and one is not None
+        for ids, one in zip(tail, given, strict=True)
+    ):
         walk.edit(
             layer,
             "output_shape",
@@ -172,9 +175,7 @@ def channel_axis(layer: Any, rank: int) -> int:
     return 1 if layer.data_format == "channels_first" else rank - 1
 
 
-def _made(
-    walk: Walk, site: Site, kernel: Any, axis: int, made: Ids, key: str
-) -> None:
+def _made(walk: Walk, site: Site, kernel: Any, axis: int, made: Ids, key: str) -> None:
     """New channels in a kernel, in the bias and in the configuration."""
     layer = site.layer
     walk.bind(site, kernel, axis, made, OUT)

@@ -75,4 +75,3 @@ class Labels:
     def reason(self, label: int) -> str | None:
         """Why a label is frozen; None for one that is not."""
         return self._frozen.get(self.find(label))
-

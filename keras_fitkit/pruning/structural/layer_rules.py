@@ -132,7 +132,9 @@ def recurrent(walk: Walk, site: Site) -> list[Axes]:
     return [(*(None for _ in one.shape[1:]), made) for one in site.node.outputs]
 
 
-def _bind_cell(walk: Walk, site: Site, layer: Any, given: Ids | None, made: Ids) -> None:
+def _bind_cell(
+    walk: Walk, site: Site, layer: Any, given: Ids | None, made: Ids
+) -> None:
     cell, gates = layer.cell, GATES[type(layer)]
     each = np.tile(made, gates)
     walk.bind(site, cell.kernel, 0, given, IN)
@@ -175,7 +177,7 @@ def time_distributed(walk: Walk, site: Site) -> list[Axes]:
     rule = walk.rule_of(inner)
     if rule is None or len(site.inputs) > 1 or axes[1] is not None:
         return walk.stop(site, "wraps a layer without a rule")
-    node = _Inside(inner, site.node)
+    node: Any = _Inside(inner, site.node)
     found = rule(walk, dataclasses.replace(site, node=node, inputs=(_folded(axes),)))
     for edit in walk.edits.pop(id(inner), []):
         walk.edit(site.layer, "layer", "config", *edit.keys, value=edit.value)
@@ -283,7 +285,9 @@ def _queries(site: Site) -> dict[str, Ids | None] | None:
         if any(ids is not None for ids in labels[:-1]):
             return None
         found[name] = labels[-1]
-    others = {id(one) for name in ("query", "value", "key") for one in [given.get(name)]}
+    others = {
+        id(one) for name in ("query", "value", "key") for one in [given.get(name)]
+    }
     for tensor, labels in zip(site.node.inputs, site.inputs, strict=True):
         if id(tensor) not in others and any(ids is not None for ids in labels):
             return None
@@ -318,7 +322,13 @@ def channel_slice(walk: Walk, site: Site) -> list[Axes]:
 
 SPATIAL = tuple(
     getattr(layers, f"{kind}{rank}D")
-    for kind in ("MaxPooling", "AveragePooling", "ZeroPadding", "Cropping", "UpSampling")
+    for kind in (
+        "MaxPooling",
+        "AveragePooling",
+        "ZeroPadding",
+        "Cropping",
+        "UpSampling",
+    )
     for rank in (1, 2, 3)
 )
 GLOBAL = tuple(

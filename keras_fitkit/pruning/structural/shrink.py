@@ -61,15 +61,16 @@ def shrink(
             It is not changed. Composite layers that offer `expand()` are expanded.
         sparsity: the fraction of the channels that goes, in [0, 1), of those that may.
             Defaults to None.
-        target_macs, target_params: the multiplications of one example, or the
-            parameters, that stay, as a fraction of the model's in (0, 1]; met within
-            2 % where the channels are many enough. Default to None.
+        target_macs: the multiplications of one example that stay, as a fraction of the
+            model's in (0, 1]; met within 2 % where the channels are many enough.
+            Defaults to None.
+        target_params: the same for the parameters. Defaults to None.
         scores: "l1" or "l2" (sums of |w| or w^2 over all kernels that a channel stands
-            in, Li et al. 2017); "batch_norm" (|gamma|, Liu et al. 2017; "l2" where there
-            is none); "taylor" (|sum of w dL/dw|, Molchanov et al. 2019; the model must
-            be compiled); "variance" or "apoz" (of the values where channels are used;
-            share of nonzeros, Hu et al. 2016); "fpgm" (distance to the other filters, He
-            et al. 2019); "random"; or a function that takes a
+            in, Li et al. 2017); "batch_norm" (|gamma|, Liu et al. 2017; "l2" where
+            there is none); "taylor" (|sum of w dL/dw|, Molchanov et al. 2019; the model
+            must be compiled); "variance" or "apoz" (of the values where channels are
+            used; share of nonzeros, Hu et al. 2016); "fpgm" (distance to the other
+            filters, He et al. 2019); "random"; or a function that takes a
             `pruning.ChannelContext` and gives a number for each channel. Large ones
             stay. Defaults to "l2".
         data: for "taylor" (x, y) as arrays, for "variance" and "apoz" some rows.
@@ -77,9 +78,9 @@ def shrink(
         round_to: channels of a layer that loses some stay in multiples of it, as far as
             there are enough; 8 is often fastest. Defaults to 1.
         min_keep: channels that stay in each group at least, an integer >= 1.
-        layers: with a target, the layers whose channels may go: patterns of their paths,
-            the layers, or a list; or, in place of a target, a dict of these with the
-            fraction that goes of each. Defaults to all.
+        layers: with a target, the layers whose channels may go: patterns of their
+            paths, the layers, or a list; or, in place of a target, a dict of these with
+            the fraction that goes of each. Defaults to all.
         exclude: patterns or layers whose channels stay. Defaults to none.
         allow_inexact: channels may go through LayerNormalization and its like, whose
             statistics change then. Defaults to False.
@@ -97,12 +98,14 @@ def shrink(
 
     Example:
         >>> import keras, keras_fitkit as kf
-        >>> model = keras.Sequential([
-        ...     keras.Input((28, 28, 1)),
-        ...     keras.layers.Conv2D(32, 3, activation="relu", name="conv"),
-        ...     keras.layers.Flatten(),
-        ...     keras.layers.Dense(10, name="head"),
-        ... ])
+        >>> model = keras.Sequential(
+        ...     [
+        ...         keras.Input((28, 28, 1)),
+        ...         keras.layers.Conv2D(32, 3, activation="relu", name="conv"),
+        ...         keras.layers.Flatten(),
+        ...         keras.layers.Dense(10, name="head"),
+        ...     ]
+        ... )
         >>> small = kf.shrink(model, 0.5)
         >>> small.get_layer("conv").filters
         16
@@ -196,13 +199,13 @@ def _fractions(layers: Any, asked: list[str]) -> Any:
         allowed = f"no dict where `{asked[0]}` is given"
         raise ValueError(arguments.message("layers", allowed, layers, hint))
     if not layers:
-        raise ValueError(arguments.message("layers", "a dict that is not empty", layers))
+        raise ValueError(
+            arguments.message("layers", "a dict that is not empty", layers)
+        )
     found = []
     for item, fraction in layers.items():
         selection.check("layers", item)
-        value = arguments.number(
-            "layers", fraction, low=0, high=1, include_high=False
-        )
+        value = arguments.number("layers", fraction, low=0, high=1, include_high=False)
         found.append((Choice("layers", item), value))
     return tuple(found)
 
@@ -227,6 +230,8 @@ def _chosen(
 ) -> dead.Dead:
     """What goes for a target."""
     groups = _open_groups(graph, request)
+    if request.each:
+        groups = _named_groups(graph, groups, request)
     found = importance.scores_of(graph, groups, scores, data, model)
     ranking = choosing.Ranking(groups, found, request.round_to, request.min_keep)
     if request.each:
@@ -238,12 +243,7 @@ def _chosen(
 
 def _open_groups(graph: ChannelGraph, request: _Request) -> list[Group]:
     """The groups that may lose units, by `layers` and `exclude`."""
-    makers = {
-        path: binding.layer
-        for binding in graph.walk.bindings.values()
-        for path in [binding.path]
-        if OUT in binding.roles.values()
-    }
+    makers = _makers(graph)
     excluded = {p for p, layer in makers.items() if request.exclude.takes(p, layer)}
     request.exclude.check_all_matched(list(makers))
     chosen = set(makers)
@@ -257,17 +257,33 @@ def _open_groups(graph: ChannelGraph, request: _Request) -> list[Group]:
     ]
 
 
+def _makers(graph: ChannelGraph) -> dict[str, Any]:
+    """The layers that make channels, by path."""
+    return {
+        binding.path: binding.layer
+        for binding in graph.walk.bindings.values()
+        if OUT in binding.roles.values()
+    }
+
+
+def _named_groups(
+    graph: ChannelGraph, groups: list[Group], request: _Request
+) -> list[Group]:
+    """Those that a dict of layers names."""
+    named = {
+        path
+        for path, layer in _makers(graph).items()
+        if any(choice.takes(path, layer) for choice, _ in request.each)
+    }
+    return [group for group in groups if named & set(group.paths(OUT))]
+
+
 def _by_layer(
     graph: ChannelGraph, ranking: choosing.Ranking, request: _Request
 ) -> list[Ids]:
     """The fraction of each layer that a dict names."""
     shares: dict[int, float] = {}
-    frozen = graph.frozen()
-    makers = {
-        binding.path: binding.layer
-        for binding in graph.walk.bindings.values()
-        if OUT in binding.roles.values()
-    }
+    frozen, makers = graph.frozen(), _makers(graph)
     for choice, fraction in request.each:
         named = {p for p, layer in makers.items() if choice.takes(p, layer)}
         choice.check_all_matched(list(makers))

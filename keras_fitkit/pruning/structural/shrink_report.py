@@ -49,11 +49,13 @@ class ShrinkReport:
 
     Example:
         >>> import keras, keras_fitkit as kf
-        >>> model = keras.Sequential([
-        ...     keras.Input((8,)),
-        ...     keras.layers.Dense(16, "relu", name="hidden"),
-        ...     keras.layers.Dense(2, name="head"),
-        ... ])
+        >>> model = keras.Sequential(
+        ...     [
+        ...         keras.Input((8,)),
+        ...         keras.layers.Dense(16, "relu", name="hidden"),
+        ...         keras.layers.Dense(2, name="head"),
+        ...     ]
+        ... )
         >>> small, report = kf.shrink(model, 0.5, return_report=True)
         >>> report.params_before, report.params_after
         (178, 90)

@@ -23,8 +23,8 @@ class Binding:
         layer: that owns the variable, or that holds its owner.
         variable: the variable.
         axes: labels by axis; None for an axis that must stay as it is.
-        roles: by axis: `IN` where the channels come in and are used up, `OUT` where they
-            are made, `THROUGH` where each is worked on by itself.
+        roles: by axis: `IN` where the channels are used up, `OUT` where they are made,
+            `THROUGH` where each is worked on by itself.
     """
 
     path: str

@@ -1,0 +1,215 @@
+"""What is tied to what: a model without channels computes as one with them masked."""
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import layers
+
+import keras_fitkit as kf
+from keras_fitkit.pruning.structural.channel_graph import ChannelGraph
+from tests.pruning.structural.masking import difference, half_of, masked, without
+from tests.pruning.structural.models import MODELS, built
+
+
+def exact(model, x, seed=0, share=0.5):
+    graph = ChannelGraph(model)
+    dropped = half_of(graph, np.random.default_rng(seed), share)
+    small = without(graph, dropped)
+    assert difference(masked(graph, dropped), small, x) < 1e-5
+    return graph, small
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_channels_that_go_are_as_if_masked(name):
+    model, x = built(name)
+    _, small = exact(model, x)
+    if name != "one_neuron":
+        assert small.count_params() < model.count_params()
+
+
+@pytest.mark.parametrize("name", ["convolutions", "recurrent", "groups"])
+def test_all_but_one_channel_can_go(name):
+    model, x = built(name)
+    exact(model, x, share=1.0)
+
+
+def on_vectors():
+    """What can be done with one or two tensors of shape (features,)."""
+    shared = layers.Dense(4)
+    inner = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(6, "tanh"), layers.Dense(4)]
+    )
+    return {
+        "dense": lambda x, y, n: layers.Dense(n, "sigmoid")(x),
+        "shared": lambda x, y, n: shared(layers.Dense(3)(x)),
+        "nested": lambda x, y, n: inner(layers.Dense(4)(x)),
+        **on_both(),
+    }
+
+
+def on_images():
+    """The same of shape (height, width, channels)."""
+    same = {"padding": "same"}
+    return {
+        "conv": lambda x, y, n: layers.Conv2D(n, 3, **same)(x),
+        "depthwise": lambda x, y, n: layers.DepthwiseConv2D(
+            3, depth_multiplier=2, **same
+        )(x),
+        "pool": lambda x, y, n: layers.MaxPooling2D(2, 1, "same")(x),
+        **on_both(),
+    }
+
+
+def on_both():
+    return {
+        "add": lambda x, y, n: layers.Add()([x, y]),
+        "concatenate": lambda x, y, n: layers.Concatenate()([x, y]),
+        "norm": lambda x, y, n: layers.BatchNormalization()(x),
+        "relu": lambda x, y, n: layers.ReLU()(x),
+    }
+
+
+def grown(data, image):
+    """A random graph: each step takes tensors that are there already."""
+    inputs = keras.Input((4, 4, 3) if image else (5,))
+    kinds = on_images() if image else on_vectors()
+    tensors = [inputs]
+    for _ in range(data.draw(st.integers(3, 7))):
+        x = tensors[data.draw(st.integers(0, len(tensors) - 1))]
+        same = [one for one in tensors if one.shape == x.shape]
+        other = same[data.draw(st.integers(0, len(same) - 1))]
+        make = kinds[data.draw(st.sampled_from(list(kinds)))]
+        tensors.append(make(x, other, data.draw(st.integers(1, 5))))
+    return keras.Model(inputs, layers.Dense(2)(layers.Flatten()(tensors[-1])))
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.data(), st.booleans())
+def test_random_graphs(data, image):
+    keras.utils.set_random_seed(0)
+    model = grown(data, image)
+    x = np.random.default_rng(0).normal(size=(2, *model.inputs[0].shape[1:]))
+    exact(model, x.astype("float32"), seed=1)
+
+
+def test_groups_of_a_residual_net():
+    inputs = keras.Input((8, 8, 3))
+    x = first = layers.Conv2D(6, 3, padding="same", name="a")(inputs)
+    x = layers.Conv2D(4, 3, padding="same", name="b")(x)
+    x = layers.BatchNormalization(name="norm")(x)
+    x = layers.Conv2D(6, 3, padding="same", name="c")(x)
+    x = layers.GlobalAveragePooling2D()(layers.Add()([first, x]))
+    found = kf.channel_groups(keras.Model(inputs, layers.Dense(2, name="head")(x)))
+    sums, inner = found.groups
+    assert (sums.channels, sums.made_by, sums.used_by) == (6, ("a", "c"), ("b", "head"))
+    assert (inner.channels, inner.made_by, inner.used_by) == (4, ("b",), ("c",))
+    assert inner.passes == ("norm",)
+    assert found.layers == ("a", "b", "norm", "c", "head")
+    (head,) = found.frozen
+    assert (head.path, head.channels, head.reason) == (
+        "head",
+        2,
+        "an output of the model",
+    )
+    assert found.frozen_share == 0
+    assert found.channels == 10
+
+
+class Own(layers.Layer):
+    def call(self, x):
+        return x * 2
+
+
+STOPS = {
+    "own": (lambda: Own(name="stop"), "stop: Own has no rule"),
+    "lambda": (lambda: layers.Lambda(lambda x: x, name="stop"), "Lambda has no rule"),
+    "softmax": (lambda: layers.Softmax(name="stop"), "normalizes over the channels"),
+    "activation": (
+        lambda: layers.Activation("softmax", name="stop"),
+        "the activation softmax may look at all channels",
+    ),
+    "norm": (lambda: layers.LayerNormalization(name="stop"), "`allow_inexact=True`"),
+    "group norm": (
+        lambda: layers.GroupNormalization(2, name="stop"),
+        "`allow_inexact=True`",
+    ),
+    "unit": (lambda: layers.UnitNormalization(name="stop"), "has no rule"),
+    "reshape": (lambda: layers.Reshape((3, 2), name="stop"), "splits or mixes"),
+    "lora": (lambda: "lora", "has weights that no rule knows"),
+}
+
+
+@pytest.mark.parametrize("kind", STOPS)
+def test_what_has_no_rule_keeps_its_channels(kind):
+    make, reason = STOPS[kind]
+    inputs = keras.Input((4,))
+    hidden = layers.Dense(6, name="hidden")(inputs)
+    stop = make()
+    if stop == "lora":
+        stop = layers.Dense(3, name="stop")
+        x = stop(hidden)
+        stop.enable_lora(1)
+    else:
+        x = stop(hidden)
+    model = keras.Model(inputs, layers.Dense(2)(layers.Flatten()(x)))
+    found = kf.channel_groups(model)
+    frozen = {one.path: one for one in found.frozen}
+    assert frozen["hidden"].channels == 6
+    assert reason in frozen["hidden"].reason
+    assert kf.shrink(model, layers="*", sparsity=0.0).count_params() > 0
+
+
+def test_subclasses_of_layers_have_no_rule():
+    class Twice(layers.Dense):
+        def call(self, inputs):
+            return 2 * super().call(inputs)
+
+    model = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(6, name="a"), Twice(3), layers.Dense(2)]
+    )
+    assert not kf.channel_groups(model).groups
+
+
+def test_layer_norms_open_when_asked():
+    inputs = keras.Input((4,))
+    x = layers.LayerNormalization(name="norm")(layers.Dense(6, name="a")(inputs))
+    model = keras.Model(inputs, layers.Dense(2)(x))
+    found = kf.channel_groups(model, allow_inexact=True)
+    assert found.groups[0].channels == 6
+    assert found.inexact == ("norm",)
+    small, report = kf.shrink(model, 0.5, allow_inexact=True, return_report=True)
+    assert small.get_layer("norm").gamma.shape == (3,)
+    assert report.inexact == ("norm",)
+
+
+def test_the_report_shows_itself():
+    model, _ = built("siamese")
+    found = kf.channel_groups(model)
+    assert "may shrink" in repr(found)
+    assert str(found).count("\n") == len(found.groups) + len(found.frozen)
+    assert found.to_dict()["groups"][0]["channels"] == 8
+    assert "<b>" in found._repr_html_()
+
+
+def test_the_picture(tmp_path):
+    pytest.importorskip("matplotlib")
+    model, _ = built("convolutions")
+    kf.channel_groups(model).plot(tmp_path / "graph.png")
+    assert (tmp_path / "graph.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("axis", ["channels_first"])
+def test_channels_first(axis):
+    if keras.backend.backend() == "tensorflow":
+        pytest.skip("TensorFlow on a CPU has no convolutions of that form")
+    inputs = keras.Input((3, 8, 8))
+    own = {"data_format": axis, "padding": "same"}
+    x = layers.Conv2D(6, 3, **own)(inputs)
+    x = layers.BatchNormalization(axis=1)(x)
+    x = layers.DepthwiseConv2D(3, **own)(layers.PReLU(shared_axes=[2, 3])(x))
+    x = layers.SeparableConv2D(5, 3, **own)(layers.MaxPooling2D(data_format=axis)(x))
+    x = layers.Flatten(data_format=axis)(x)
+    model = keras.Model(inputs, layers.Dense(2)(x))
+    exact(model, np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype("float32"))

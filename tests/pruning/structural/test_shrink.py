@@ -1,0 +1,365 @@
+"""shrink: targets, scores, what is dead, and what it refuses."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import keras_fitkit as kf
+from tests.pruning.structural.masking import difference, predict
+from tests.pruning.structural.models import MODELS, built
+
+
+def plain(filters=(16, 32), units=24):
+    keras.utils.set_random_seed(1)
+    return keras.Sequential(
+        [
+            keras.Input((12, 12, 3)),
+            layers.Conv2D(filters[0], 3, activation="relu", name="first"),
+            layers.Conv2D(filters[1], 3, name="second"),
+            layers.BatchNormalization(name="norm"),
+            layers.ReLU(name="relu"),
+            layers.GlobalAveragePooling2D(name="pool"),
+            layers.Dense(units, "relu", name="hidden"),
+            layers.Dense(4, name="head"),
+        ]
+    )
+
+
+IMAGES = np.random.default_rng(0).normal(size=(32, 12, 12, 3)).astype("float32")
+LABELS = np.random.default_rng(0).integers(0, 4, 32)
+
+
+@pytest.mark.parametrize("sparsity", [0.25, 0.5, 0.9])
+def test_sparsity_is_the_share_of_channels_that_goes(sparsity):
+    small, report = kf.shrink(plain(), sparsity, return_report=True)
+    gone = sum(row.before - row.after for row in report.layers)
+    assert gone == pytest.approx(sparsity * (16 + 32 + 24), abs=1)
+    assert small.output_shape == (None, 4)
+    sizes = {row.path: row.after for row in report.layers}
+    assert small.get_layer("first").filters == sizes["first"]
+    assert small.get_layer("hidden").units == sizes["hidden"]
+
+
+@pytest.mark.parametrize("target", [0.1, 0.4, 0.75])
+@pytest.mark.parametrize("kind", ["macs", "params"])
+def test_targets_are_met_within_two_percent(kind, target):
+    model = plain((48, 64), 64)
+    small = kf.shrink(model, **{f"target_{kind}": target})
+    if kind == "params":
+        share = small.count_params() / model.count_params()
+    else:
+        share = kf.count_macs(small).total / kf.count_macs(model).total
+    assert share == pytest.approx(target, rel=0.02)
+
+
+def test_rounding_and_the_least():
+    small = kf.shrink(plain(), 0.5, round_to=8)
+    sizes = [small.get_layer(name).filters for name in ("first", "second")]
+    assert all(size % 8 == 0 for size in (*sizes, small.get_layer("hidden").units))
+    small = kf.shrink(plain(), 0.7, min_keep=6)
+    assert min(small.get_layer("first").filters, small.get_layer("hidden").units) >= 6
+
+
+def test_a_dict_takes_a_share_of_each_layer():
+    _, report = kf.shrink(
+        plain(), layers={"first": 0.5, "hid*": 0.25}, return_report=True
+    )
+    sizes = {row.path: row.after for row in report.layers}
+    assert sizes == {"first": 8, "second": 32, "hidden": 18, "head": 4}
+    assert "parameters" in report.summary
+
+
+def test_layers_and_exclude_choose():
+    sizes = {}
+    for name, given in (
+        ("layers", {"layers": ["first", "hidden"]}),
+        ("exclude", {"exclude": "second"}),
+    ):
+        _, report = kf.shrink(plain(), 0.5, return_report=True, **given)
+        sizes[name] = {row.path: row.after for row in report.layers}
+    assert sizes["layers"] == sizes["exclude"]
+    assert sizes["layers"]["second"] == 32
+    assert sizes["layers"]["first"] + sizes["layers"]["hidden"] == 20
+
+
+def scored(score, **given):
+    """The filters of the first layer that stay, by their place."""
+    model = plain()
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    before = keras.ops.convert_to_numpy(model.get_layer("first").kernel.value)
+    small = kf.shrink(model, layers={"first": 0.5}, scores=score, **given)
+    after = keras.ops.convert_to_numpy(small.get_layer("first").kernel.value)
+    return [
+        int(np.flatnonzero((before == after[..., [place]]).all((0, 1, 2)))[0])
+        for place in range(after.shape[-1])
+    ]
+
+
+def numpy_of(layer, name):
+    return keras.ops.convert_to_numpy(getattr(layer, name).value).astype("float64")
+
+
+def test_l1_and_l2_are_sums_over_what_makes_and_what_uses():
+    model = plain()
+    made = numpy_of(model.get_layer("first"), "kernel")
+    used = numpy_of(model.get_layer("second"), "kernel")
+    for name, power in (("l1", 1), ("l2", 2)):
+        expected = (np.abs(made) ** power).sum((0, 1, 2))
+        expected = expected + (np.abs(used) ** power).sum((0, 1, 3))
+        assert scored(name) == sorted(np.argsort(expected)[8:].tolist())
+
+
+def test_a_function_of_your_own_gets_the_kernels():
+    seen = []
+
+    def score(context):
+        seen.append(context)
+        return context.made["first/kernel"][:, 0]
+
+    first = numpy_of(plain().get_layer("first"), "kernel")[0, 0, 0]
+    assert scored(score) == sorted(np.argsort(first)[8:].tolist())
+    context = next(one for one in seen if one.name == "first")
+    assert context.made["first/kernel"].shape == (16, 3 * 3 * 3)
+    assert context.made["first/bias"].shape == (16, 1)
+    assert context.used["second/kernel"].shape == (16, 3 * 3 * 32)
+    with pytest.raises(ValueError, match="gives 16 finite numbers for first"):
+        scored(lambda context: np.full(len(context.made["first/kernel"]), np.nan))
+
+
+def test_scores_from_data():
+    model = plain()
+    hidden = keras.Model(model.inputs, model.get_layer("first").output)
+    values = predict(hidden, IMAGES)[0].astype("float64").reshape(-1, 16)
+    variance = scored("variance", data=IMAGES)
+    assert variance == sorted(np.argsort(values.var(0))[8:].tolist())
+    apoz = scored("apoz", data=(IMAGES, LABELS))
+    assert apoz == sorted(np.argsort((values != 0).mean(0))[8:].tolist())
+
+
+def test_taylor_follows_the_gradient():
+    model = plain()
+    found = scored("taylor", data=(IMAGES, LABELS))
+    first = model.get_layer("first")
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    def loss_with(kernel, bias):
+        first.kernel.assign(kernel)
+        first.bias.assign(bias)
+        return float(loss(LABELS, model(IMAGES, training=False)))
+
+    kernel, bias = numpy_of(first, "kernel"), numpy_of(first, "bias")
+    expected, step = [], 1e-2
+    for unit in range(16):
+        sides = []
+        for sign in (1, -1):
+            factor = np.ones(16)
+            factor[unit] += sign * step
+            sides.append(loss_with(kernel * factor, bias * factor))
+        expected.append(abs(sides[0] - sides[1]) / (2 * step))
+    worst = set(np.argsort(expected)[:4].tolist())
+    assert not worst & set(found)
+
+
+def test_fpgm_keeps_what_is_far_from_the_others():
+    kernel = numpy_of(plain().get_layer("first"), "kernel").reshape(-1, 16).T
+    distances = np.linalg.norm(kernel[:, None] - kernel[None], axis=2).sum(1)
+    assert scored("fpgm") == sorted(np.argsort(distances)[8:].tolist())
+
+
+def test_batch_norm_scores_are_its_gammas():
+    model = plain()
+    gamma = np.linspace(1, 2, 32)[::-1].copy()
+    model.get_layer("norm").gamma.assign(gamma)
+    small = kf.shrink(model, layers={"second": 0.5}, scores="batch_norm")
+    assert numpy_of(small.get_layer("norm"), "gamma").tolist() == pytest.approx(
+        gamma[:16].tolist()
+    )
+
+
+def test_random_scores_are_the_same_each_time():
+    assert scored("random") == scored("random")
+
+
+def dead_net(padding="valid"):
+    """Zero kernels, a zero gamma, unused channels, a residual branch of zeros."""
+    keras.utils.set_random_seed(2)
+    inputs = keras.Input((10, 10, 3))
+    x = layers.Conv2D(8, 3, padding="same", activation="relu", name="a")(inputs)
+    branch = layers.Conv2D(6, 3, padding="same", name="b")(x)
+    branch = layers.ReLU(name="b_relu")(
+        layers.BatchNormalization(name="b_norm")(branch)
+    )
+    branch = layers.Conv2D(8, 3, padding="same", name="c")(branch)
+    x = layers.Add(name="sum")([x, branch])
+    x = layers.Conv2D(7, 3, name="d")(x)
+    x = layers.Activation("sigmoid")(layers.BatchNormalization(name="d_norm")(x))
+    x = layers.Conv2D(5, 3, padding=padding, name="e")(x)
+    model = keras.Model(inputs, layers.Dense(2, name="head")(layers.Flatten()(x)))
+    rng = np.random.default_rng(0)
+    for variable in model.weights:
+        if variable.name != "moving_variance":
+            variable.assign(rng.normal(size=variable.shape))
+    zero(model, "c", "kernel", slice(None))
+    zero(model, "c", "bias", slice(None))
+    zero(model, "d", "kernel", [1, 4])
+    zero(model, "d_norm", "gamma", [2])
+    kernel = keras.ops.convert_to_numpy(model.get_layer("e").kernel.value).copy()
+    kernel[:, :, 3] = 0  # nobody uses the channel 3 of d
+    model.get_layer("e").kernel.assign(kernel)
+    return model
+
+
+def zero(model, layer, name, places):
+    variable = getattr(model.get_layer(layer), name)
+    value = keras.ops.convert_to_numpy(variable.value).copy()
+    value[..., places] = 0
+    variable.assign(value)
+
+
+def test_dead_channels_go_and_nothing_changes():
+    model = dead_net()
+    x = np.random.default_rng(1).normal(size=(3, 10, 10, 3)).astype("float32")
+    small, report = kf.shrink(model, return_report=True)
+    assert difference(model, small, x) < 1e-5
+    sizes = {row.path: row.after for row in report.layers}
+    assert sizes["d"] == 7 - 4
+    assert report.folded == ("e/bias",)
+    assert {"b", "b_norm", "b_relu", "c", "sum"} <= set(report.dropped)
+    left = [type(one).__name__ for one in small.layers[1:]]
+    assert left == [
+        *("Conv2D", "Conv2D", "BatchNormalization", "Activation"),
+        *("Conv2D", "Flatten", "Dense"),
+    ]
+
+
+def test_constants_do_not_go_where_padding_would_show():
+    model = dead_net(padding="same")
+    x = np.random.default_rng(1).normal(size=(3, 10, 10, 3)).astype("float32")
+    small, report = kf.shrink(model, return_report=True)
+    assert difference(model, small, x) < 1e-5
+    assert {row.path: row.after for row in report.layers}["d"] == 6  # only channel 3
+    assert report.folded == ()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_without_dead_channels_nothing_goes(name):
+    model, x = built(name)
+    small = kf.shrink(model)
+    assert small.count_params() == model.count_params()
+    assert difference(model, small, x) < 1e-6
+
+
+def test_what_only_dead_channels_need_dies_with_them():
+    model = plain()
+    kernel = keras.ops.convert_to_numpy(model.get_layer("hidden").kernel.value).copy()
+    kernel[5:20] = 0  # of the 32 channels of "second" 15 are not used
+    model.get_layer("hidden").kernel.assign(kernel)
+    small = kf.shrink(model)
+    assert small.get_layer("second").filters == 17
+    assert difference(model, small, IMAGES) < 1e-5
+
+
+def test_the_model_given_is_not_touched():
+    model = plain()
+    model.compile("adam", "mse")
+    config = json.dumps(model.get_config(), default=str)
+    before = [keras.ops.convert_to_numpy(one.value) for one in model.weights]
+    kf.shrink(model, 0.5)
+    assert json.dumps(model.get_config(), default=str) == config
+    for value, variable in zip(before, model.weights, strict=True):
+        np.testing.assert_array_equal(value, keras.ops.convert_to_numpy(variable.value))
+    assert model.optimizer is not None
+
+
+def test_the_result_trains_saves_and_loads(tmp_path):
+    model = plain()
+    model.get_layer("first").trainable = False
+    small = kf.shrink(model, 0.5)
+    assert not small.get_layer("first").trainable
+    assert small.get_layer("second").trainable
+    small.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    small.fit(IMAGES, LABELS, verbose=0)
+    small.save(tmp_path / "small.keras")
+    loaded = keras.models.load_model(tmp_path / "small.keras")
+    assert difference(small, loaded, IMAGES) < 1e-6
+
+
+@pytest.mark.tensorflow_only
+@pytest.mark.parametrize("name", ["convolutions", "blocks"])
+def test_the_result_runs_in_litert(name, tmp_path):
+    model, x = built(name)
+    small = kf.shrink(model, 0.5)
+    kf.export_litert(small, tmp_path / "small.tflite", mode="float32")
+    found = kf.run_litert(tmp_path / "small.tflite", x)
+    np.testing.assert_allclose(found, predict(small, x)[0], rtol=1e-3, atol=1e-4)
+
+
+def test_half_precision_keeps_its_policy():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            layers.Dense(8, dtype="mixed_float16", name="hidden"),
+            layers.Dense(2, dtype="float32"),
+        ]
+    )
+    small = kf.shrink(model, 0.5)
+    assert small.get_layer("hidden").dtype_policy.name == "mixed_float16"
+    assert small.get_layer("hidden").units == 4
+
+
+def test_one_neuron_goes_through_unharmed():
+    model, x = built("one_neuron")
+    assert difference(model, kf.shrink(model), x) == 0
+    with pytest.raises(
+        ValueError, match="`sparsity` must be None: no channel of these"
+    ):
+        kf.shrink(model, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"target_macs": 0.001}, r"`target_macs` must be at least 0\.0"),
+        ({"sparsity": 0.999}, r"`sparsity` must be at most 0\.95"),
+        ({"layers": {"head": 0.5}}, "those of head may not: an output of the model"),
+        ({"layers": {"hiden": 0.5}}, "Did you mean 'hidden'"),
+        ({"sparsity": 0.5, "exclude": "sceond"}, "Did you mean 'second'"),
+        ({"layers": "first"}, "`layers` must be given with `sparsity`"),
+        ({"layers": {"first": 0.5}, "sparsity": 0.5}, "no dict where `sparsity`"),
+    ],
+)
+def test_what_cannot_be(given, text):
+    with pytest.raises(ValueError, match=text):
+        kf.shrink(plain(), **given)
+
+
+def test_subclassed_and_quantized_models_are_refused():
+    class Net(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.hidden = layers.Dense(2)
+
+        def call(self, x):
+            return self.hidden(x)
+
+    net = Net()
+    net(np.ones((1, 3)))
+    with pytest.raises(ValueError, match="a functional or Sequential model"):
+        kf.shrink(net, 0.5)
+    with pytest.raises(ValueError, match="a model without quantized layers"):
+        kf.shrink(kf.quantize_model(plain(), "int8"), 0.5)
+
+
+def test_the_report_shows_itself():
+    _, report = kf.shrink(plain(), 0.5, return_report=True)
+    assert json.loads(json.dumps(report.to_dict()))["params_before"] > 0
+    assert repr(report) == f"<ShrinkReport: {report.summary}>"
+    assert "first" in str(report)
+    assert "<table>" in report._repr_html_()
+    assert report.kept == {"head": "an output of the model"}
+    assert 0.4 < report.sparsity < 0.6
+    assert report.macs_after < report.macs_before
