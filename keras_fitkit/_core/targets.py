@@ -168,7 +168,7 @@ def find(
         if reason:
             skipped.append(Skipped(path, reason))
         else:
-            targets.append(_target(path, layer, variable))
+            targets.append(target_of(path, layer, variable))
     for choice in (wanted, unwanted):
         choice.check_all_matched([path for path, _, _ in weights])
     if not targets:
@@ -228,7 +228,7 @@ def _may_be_pruned(layer: Any, variable: Any) -> bool:
     return not norm and not variable.name.endswith("bias")
 
 
-def _target(path: str, layer: Any, variable: Any) -> Target:
+def target_of(path: str, layer: Any, variable: Any) -> Target:
     inputs, outputs = kernels.axes(layer, variable)
     channels = kernels.channels(layer, variable)
     return Target(path, variable, inputs, outputs, channels)

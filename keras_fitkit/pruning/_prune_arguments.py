@@ -9,6 +9,7 @@ from keras_fitkit._core import arguments, layers, targets
 from keras_fitkit.pruning import (
     allocation,
     attachment,
+    channel_rule,
     given_schedules,
     gradients,
     patterns,
@@ -58,7 +59,9 @@ def rule(
         wanted = f"scores={scores!r}" if needs else f"regrow={regrow!r}"
         allowed = f"(x, y) for {wanted}, which needs gradients"
         raise ValueError(arguments.message("data", allowed, None))
-    if regrow and not isinstance(shape, patterns.Unstructured):
+    if isinstance(shape, patterns.Channels):
+        channel_rule.check_allocation(allocated)
+    if regrow and type(shape) is not patterns.Unstructured:
         allowed = "'unstructured' with `regrow`"
         raise ValueError(arguments.message("pattern", allowed, pattern))
     _check_fixed(sparsity, shape, pattern)
@@ -87,7 +90,7 @@ def _check_compat(
         raise ValueError(
             arguments.message("regrow", "None with `compat`", regrow, hint)
         )
-    if not isinstance(shape, (patterns.Unstructured, patterns.KeepNOfM)):
+    if type(shape) not in (patterns.Unstructured, patterns.KeepNOfM):
         allowed = "'unstructured' or 'N:M' with `compat`"
         raise ValueError(arguments.message("pattern", allowed, pattern))
 

@@ -88,11 +88,12 @@ def by_target(
     done = sparsity / final if final else 0.0
     return [
         sparsity if own is None else own * done
-        for own in (_own(allocation, target.path) for target in targets)
+        for own in (own_share(allocation, target.path) for target in targets)
     ]
 
 
-def _own(allocation: Mapping[str, float], path: str) -> float | None:
+def own_share(allocation: Mapping[str, float], path: str) -> float | None:
+    """What a dict says of a path, or of a layer that it is in; None for nothing."""
     parts = path.split("/")
     prefixes = ["/".join(parts[:end]) for end in range(1, len(parts) + 1)]
     for pattern, value in allocation.items():
@@ -145,7 +146,7 @@ def check_matches(allocation: Allocation, targets: Sequence[Target]) -> None:
         return
     paths = [target.path for target in targets]
     for pattern in allocation:
-        if not any(_own({pattern: 0.0}, path) is not None for path in paths):
+        if not any(own_share({pattern: 0.0}, path) is not None for path in paths):
             known = [*paths, *(path.rpartition("/")[0] for path in paths)]
             hint = arguments.near(pattern, known) or f"There are: {', '.join(paths)}."
             allowed = "a dict whose patterns match weights that are pruned"

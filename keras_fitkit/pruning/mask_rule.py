@@ -18,6 +18,7 @@ from keras_fitkit.pruning import (
     tfmot_masks,
 )
 from keras_fitkit.pruning.attachment import Attachment
+from keras_fitkit.pruning.channel_rule import ChannelRule
 from keras_fitkit.pruning.masks import Array, Mask
 
 
@@ -66,15 +67,27 @@ class MaskRule:
             raise ValueError(arguments.message("sparsity", allowed, final))
 
     def masks(
-        self, model: Any, attached: Sequence[Attachment], moment: Moment
+        self,
+        model: Any,
+        attached: Sequence[Attachment],
+        moment: Moment,
+        channels: ChannelRule | None = None,
     ) -> list[Mask]:
         """One new mask for each weight.
+
+        Args:
+            model: that is trained.
+            attached: the weights.
+            moment: of the update.
+            channels: of the model, with the pattern "channel".
 
         Raises:
             ValueError: NaN in a weight or in its scores.
         """
         if self.tfmot:
             return [self._tfmot(each, moment) for each in attached]
+        if channels is not None:
+            return self._of_channels(channels, model, attached, moment)
         found = self._gradients(model, attached, moment)
         targets = [each.target for each in attached]
 
@@ -99,6 +112,25 @@ class MaskRule:
             regrowth.rigl(mask, each.weight(), gradient, exchanged)
             for mask, each, gradient in zip(chosen, attached, found, strict=True)
         ]
+
+    def _of_channels(
+        self,
+        channels: ChannelRule,
+        model: Any,
+        attached: Sequence[Attachment],
+        moment: Moment,
+    ) -> list[Mask]:
+        slopes = self._gradients(model, attached, moment)
+        scored = [
+            self._scores(each, slope, moment.step)
+            for each, slope in zip(attached, slopes, strict=True)
+        ]
+        masks = [each.mask for each in attached]
+        share = self.allocation
+        if not isinstance(share, str) and moment.final:
+            done = moment.sparsity / moment.final
+            share = {path: value * done for path, value in share.items()}
+        return channels.masks(scored, masks, share, moment.sparsity)
 
     def _scores(self, each: Attachment, gradient: Array | None, step: int) -> Array:
         weight = each.weight()

@@ -21,7 +21,7 @@ from keras_fitkit.pruning.masks import Array, Mask, keep_largest
 _SORTED = 1 << 14  # weights sorted at once
 
 ALLOWED = (
-    "'unstructured', 'row', 'column', 'N:M' such as '2:4', or "
+    "'unstructured', 'channel', 'row', 'column', 'N:M' such as '2:4', or "
     "('block', (rows, columns))"
 )
 
@@ -196,6 +196,11 @@ class Lines:
         return np.asarray(target.from_matrices(np.broadcast_to(line, shape)))
 
 
+@dataclasses.dataclass(frozen=True)
+class Channels(Unstructured):
+    """Whole channels, in all weights that they stand in: see `channel_rule`."""
+
+
 def parse(value: Any) -> Pattern:
     """The pattern that the argument `pattern` means.
 
@@ -204,6 +209,8 @@ def parse(value: Any) -> Pattern:
     """
     if value == "unstructured":
         return Unstructured()
+    if value == "channel":
+        return Channels()
     if isinstance(value, str) and value in ("row", "column"):
         return Lines(value)
     if isinstance(value, str) and re.fullmatch(r"\d+:\d+", value):
@@ -215,7 +222,7 @@ def parse(value: Any) -> Pattern:
     if isinstance(value, (tuple, list)) and len(value) == 2 and value[0] == "block":
         return Blocks(*_sides(value))
     hint = (
-        arguments.near(value, ("unstructured", "row", "column"))
+        arguments.near(value, ("unstructured", "channel", "row", "column"))
         if isinstance(value, str)
         else ""
     )

@@ -18,8 +18,10 @@ from keras_fitkit.pruning import (
     attachment,
     given_schedules,
     gradients,
+    patterns,
     rewinding,
 )
+from keras_fitkit.pruning.channel_rule import ChannelRule
 from keras_fitkit.pruning.mask_rule import Moment
 from keras_fitkit.pruning.timeline import Timeline
 
@@ -65,7 +67,11 @@ class PruneSchedule(StepCounter):
         pattern: "unstructured"; "2:4", "4:8" ... (at most N nonzero in M along the
             input channels; it fixes the final sparsity); ("block", (4, 4)) of input
             and output channels; "row" (an input channel); "column" (an output
-            channel). Defaults to "unstructured".
+            channel); "channel" (neurons, filters and heads, in all kernels that make
+            or use them: `kf.shrink(model)` takes them out afterwards and the
+            predictions stay; here `sparsity` is a fraction of the channels, and
+            `layers` and `exclude` mean the layers that make them). Defaults to
+            "unstructured".
         layers: what to prune: patterns (as in a shell) of layer or weight paths, or
             layers. None: kernels of Dense, EinsumDense, convolutions, both of
             separable ones, both of recurrent layers, those of attention, at any depth,
@@ -82,8 +88,8 @@ class PruneSchedule(StepCounter):
             the end what was reached; 2 says each update too. Defaults to 0.
 
     Logs:
-        `sparsity`: fraction of zeros among the pruned weights. `sparsity_target`: what
-        it will be at the end.
+        `sparsity`: fraction of zeros among the pruned weights (of the channels, with
+        the pattern "channel"). `sparsity_target`: what it will be at the end.
 
     Raises:
         ValueError, TypeError: an argument outside its range, by name. When the fit
@@ -167,6 +173,7 @@ class PruneSchedule(StepCounter):
         self._masks: dict[str, Any] = {}
         self._timeline = Timeline(self.sparsity, self._rule)
         self._open = False
+        self._channels: ChannelRule | None = None
         self.epochs_ = 0  # begun in this fit
         self.rewind_: dict[str, Any] | None = None
 
@@ -186,8 +193,10 @@ class PruneSchedule(StepCounter):
 
     @property
     def sparsity_(self) -> float:
-        """The fraction of zeros among the pruned weights now."""
+        """The fraction of zeros among the pruned weights (of channels gone) now."""
         masks = self.masks_.values()
+        if self._channels is not None and masks:
+            return self._channels.sparsity(list(masks))
         size = sum(mask.size for mask in masks)
         zeros = sum(mask.size - int(np.count_nonzero(mask)) for mask in masks)
         return zeros / size if size else 0.0
@@ -248,6 +257,9 @@ class PruneSchedule(StepCounter):
         self._release()
         self._reset()
         found, skipped = _prune_arguments.find(self, model, holds=self._holds)
+        if isinstance(self._rule.pattern, patterns.Channels) and not self._holds:
+            self._channels = ChannelRule(model, found)
+            found = self._channels.targets
         alive = [one for one in _private.running_callbacks() if one is not self]
         attachment.release_stale(model, alive)
         _prune_arguments.check_alone(found)
@@ -352,7 +364,7 @@ class PruneSchedule(StepCounter):
 
     def _update(self, moment: Moment) -> None:
         model = self.model  # on JAX this brings the weights back
-        found = self._rule.masks(model, self._attached, moment)
+        found = self._rule.masks(model, self._attached, moment, self._channels)
         for each, mask in zip(self._attached, found, strict=True):
             each.set(mask)
         self._timeline.asked, self._open = moment.sparsity, False

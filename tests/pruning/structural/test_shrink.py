@@ -43,10 +43,10 @@ def test_sparsity_is_the_share_of_channels_that_goes(sparsity):
     assert small.get_layer("hidden").units == sizes["hidden"]
 
 
-@pytest.mark.parametrize("target", [0.1, 0.4, 0.75])
+@pytest.mark.parametrize("target", [0.25, 0.4, 0.75])
 @pytest.mark.parametrize("kind", ["macs", "params"])
 def test_targets_are_met_within_two_percent(kind, target):
-    model = plain((48, 64), 64)
+    model = plain((64, 96), 64)
     small = kf.shrink(model, **{f"target_{kind}": target})
     if kind == "params":
         share = small.count_params() / model.count_params()
@@ -131,7 +131,7 @@ def test_a_function_of_your_own_gets_the_kernels():
 
 def test_scores_from_data():
     model = plain()
-    hidden = keras.Model(model.inputs, model.get_layer("first").output)
+    hidden = keras.Model(model.inputs[0], model.get_layer("first").output)
     values = predict(hidden, IMAGES)[0].astype("float64").reshape(-1, 16)
     variance = scored("variance", data=IMAGES)
     assert variance == sorted(np.argsort(values.var(0))[8:].tolist())
@@ -148,7 +148,8 @@ def test_taylor_follows_the_gradient():
     def loss_with(kernel, bias):
         first.kernel.assign(kernel)
         first.bias.assign(bias)
-        return float(loss(LABELS, model(IMAGES, training=False)))
+        found = loss(LABELS, model(IMAGES, training=False))
+        return float(keras.ops.convert_to_numpy(found))
 
     kernel, bias = numpy_of(first, "kernel"), numpy_of(first, "bias")
     expected, step = [], 1e-2
