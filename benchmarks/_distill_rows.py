@@ -15,8 +15,9 @@ from _quality_rows import Store
 
 import keras_fitkit as kf
 
-BATCH, LEARNING_RATE, LAST_RATE = 256, 1e-3, 0.01
-SHARE, SHIFT, DROPOUT = 0.1, 2, 0.5
+BATCH, TEACHER_BATCH, LEARNING_RATE, LAST_RATE = 128, 256, 1e-3, 0.01
+SHARE, SHIFT, DROPOUT = 0.1, 2, 0.25
+HINT = "hidden2"  # the teacher's last hidden layer
 FEW_LABELS = 1000
 FEW_EPOCHS = 20  # times those of the teacher that has all labels: a 60th of the rows
 ARMS = ("plain", "kf", "keras default")
@@ -28,15 +29,19 @@ class Setting:
 
     units: int
     temperature: float
+    epochs: int
+    rate: float = LEARNING_RATE
+    share: float = SHARE  # of the labels
+    hint: float = 0.0  # weight of the difference in the last hidden layer
     without: int | None = None
     labels: int | None = None
 
 
 SETTINGS = {
-    "800": Setting(800, 20.0),
-    "30": Setting(30, 4.0),
-    "no 3s": Setting(800, 20.0, without=3),
-    "1000 labels": Setting(800, 20.0, labels=FEW_LABELS),
+    "800": Setting(800, 20.0, 30, hint=160.0),
+    "30": Setting(30, 3.0, 60, rate=3e-3, share=0.5),
+    "no 3s": Setting(800, 20.0, 12, without=3),
+    "1000 labels": Setting(800, 20.0, 12, labels=FEW_LABELS),
 }
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -60,7 +65,7 @@ class Row:
     @property
     def key(self) -> dict[str, Any]:
         """What a stored row must agree with to stand for this one."""
-        shared = [BATCH, LEARNING_RATE, LAST_RATE, SHARE, SHIFT, DROPOUT, FEW_EPOCHS]
+        shared = [BATCH, TEACHER_BATCH, LAST_RATE, SHIFT, DROPOUT, FEW_EPOCHS]
         how = {**dataclasses.asdict(SETTINGS[self.setting]), "shared": shared}
         return {"row": self.name, **dataclasses.asdict(self), **how}
 
@@ -77,11 +82,11 @@ class Shifted(keras.utils.PyDataset):
 
     def __len__(self) -> int:
         """Batches an epoch."""
-        return len(self._y) // BATCH
+        return len(self._y) // TEACHER_BATCH
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         """A batch."""
-        rows = self._order[index * BATCH : (index + 1) * BATCH]
+        rows = self._order[index * TEACHER_BATCH : (index + 1) * TEACHER_BATCH]
         down, right = self._rng.integers(2 * SHIFT + 1, size=(2, len(rows)))
         return self._views[rows, down, right].reshape(-1, 784), self._y[rows]
 
@@ -170,7 +175,7 @@ class Trainer:
             x, y = x[: setting.labels], y[: setting.labels]
         data = kf.ReproducibleDataset(x, y, batch_size=BATCH, seed=row.seed)
         epochs = -(-steps // len(data))
-        student.compile(_adam(epochs * len(data)), LOSS)
+        student.compile(_adam(epochs * len(data), setting.rate), LOSS)
         student.fit(data, epochs=epochs, shuffle=False, verbose=0)
 
     def _taught(
@@ -184,18 +189,25 @@ class Trainer:
         )
         steps = row.epochs * -(-len(y) // BATCH)
         if row.arm == "kf":
-            path = self.folder / f"{self._teacher_name(row)}_on_{len(y)}.cache"
-            teacher = kf.cache_teacher(teacher, x, path, verbose=0)
-            soft = kf.distillation.LogitsDistillation(setting.temperature)
-            distiller = kf.Distiller(teacher, student, soft, student_loss_weight=SHARE)
+            losses = [kf.distillation.LogitsDistillation(setting.temperature)]
+            weights, taps = [1.0], []
+            if setting.hint:
+                losses.append(kf.distillation.FeatureDistillation(HINT, HINT))
+                weights, taps = [1.0, setting.hint], [HINT]
+            name = f"{self._teacher_name(row)}_on_{len(y)}{'_hint' * len(taps)}.cache"
+            path = self.folder / name
+            teacher = kf.cache_teacher(teacher, x, path, taps=taps, verbose=0)
+            distiller = kf.Distiller(
+                teacher, student, losses, weights, student_loss_weight=setting.share
+            )
             data = teacher.dataset(x, y, batch_size=BATCH, seed=row.seed)
         else:
             soft = keras.distillation.LogitsDistillation(setting.temperature)
             distiller = keras.distillation.Distiller(
-                teacher, student, soft, student_loss_weight=SHARE
+                teacher, student, soft, student_loss_weight=setting.share
             )
             data = kf.ReproducibleDataset(x, y, batch_size=BATCH, seed=row.seed)
-        distiller.compile(_adam(steps), loss)
+        distiller.compile(_adam(steps, setting.rate), loss)
         distiller.fit(data, epochs=row.epochs, shuffle=False, verbose=0)
 
 
@@ -250,15 +262,13 @@ def summaries(rows: Sequence[Row], store: Store) -> dict[tuple[str, str], Summar
 
 def _net(units: int, dropout: float = 0.0) -> Any:
     layers = [keras.Input((784,))]
-    for _ in range(2):
-        layers.append(keras.layers.Dense(units, "relu"))
+    for number in (1, 2):
+        layers.append(keras.layers.Dense(units, "relu", name=f"hidden{number}"))
         if dropout:
             layers.append(keras.layers.Dropout(dropout))
     return keras.Sequential([*layers, keras.layers.Dense(10)])
 
 
-def _adam(steps: int) -> Any:
-    decay = keras.optimizers.schedules.CosineDecay(
-        LEARNING_RATE, steps, alpha=LAST_RATE
-    )
+def _adam(steps: int, rate: float = LEARNING_RATE) -> Any:
+    decay = keras.optimizers.schedules.CosineDecay(rate, steps, alpha=LAST_RATE)
     return keras.optimizers.Adam(decay)

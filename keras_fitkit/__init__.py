@@ -45,6 +45,7 @@ from keras_fitkit.pruning import SparsityReport as SparsityReport
 from keras_fitkit.pruning import channel_groups as channel_groups
 from keras_fitkit.pruning import shrink as shrink
 from keras_fitkit.pruning import sparsity_of as sparsity_of
+from keras_fitkit.pruning import widen as widen
 from keras_fitkit.quantization import BitAssignment as BitAssignment
 from keras_fitkit.quantization import BitSensitivity as BitSensitivity
 from keras_fitkit.quantization import ClusterWeights as ClusterWeights
@@ -115,4 +116,5 @@ __all__ = [
     "shrink",
     "sparsity_of",
     "strip_quantization",
+    "widen",
 ]

@@ -22,6 +22,7 @@ from keras_fitkit.pruning.structural.importance import ChannelContext as Channel
 from keras_fitkit.pruning.structural.shrink import shrink as shrink
 from keras_fitkit.pruning.structural.shrink_report import ShrinkReport as ShrinkReport
 from keras_fitkit.pruning.structural.shrink_report import ShrunkLayer as ShrunkLayer
+from keras_fitkit.pruning.structural.widen import widen as widen
 
 __all__ = [
     "ChannelContext",
@@ -40,4 +41,5 @@ __all__ = [
     "channel_groups",
     "shrink",
     "sparsity_of",
+    "widen",
 ]

@@ -155,14 +155,23 @@ PAIR = {"teacher": dense(), "student": dense()}
 SOFT = {"distillation_losses": KD.LogitsDistillation()}
 ASKED = {"teacher": dense(), "x": np.ones((2, 4)), "path": "no/such/folder"}
 
+_NET = keras.Sequential(
+    [
+        keras.Input((4,)),
+        keras.layers.Dense(8, name="hidden"),
+        keras.layers.Dense(2, name="head"),
+    ]
+)
+_OF_MODELS = [
+    *bad(5, text="a keras.Model", error=TypeError),
+    *bad(keras.Sequential([keras.layers.Dense(2)]), text="a built model"),
+]
+_SHRINK = {"model": _NET, "sparsity": 0.5}
 _OPEN = keras.Sequential([keras.Input((None, 2)), keras.layers.Dense(1)])
 
 BAD_ARGUMENTS = {
     "count_macs": {
-        "model": [
-            *bad(5, text="a keras.Model", error=TypeError),
-            *bad(keras.Sequential([keras.layers.Dense(2)]), text="a built model"),
-        ],
+        "model": _OF_MODELS,
         "input_shape": [
             *bad(None, text="given where sizes are not known", model=_OPEN),
             *bad((0, 2), text="positive integers", model=_OPEN),
@@ -603,6 +612,47 @@ BAD_ARGUMENTS = {
         "kind": bad("weird", text="one of", layer_class=keras.layers.Layer),
     },
     "sparsity_of": {"model": bad(3, text="a keras.Model", error=TypeError)},
+    "channel_groups": {
+        "model": _OF_MODELS,
+        "allow_inexact": bad(
+            1, text="must be True or False", error=TypeError, model=_NET
+        ),
+    },
+    "widen": {
+        "model": [dataclasses.replace(one, others={"factor": 2}) for one in _OF_MODELS],
+        "factor": bad(1, 0.5, text="a number > 1", model=_NET),
+        "layers": bad("hiden", text="Did you mean 'hidden'", model=_NET, factor=2),
+        "noise": bad(-0.1, text="a number >= 0", model=_NET, factor=2),
+        "seed": bad(-1, text="an integer >= 0", model=_NET, factor=2),
+    },
+    "shrink": {
+        "model": _OF_MODELS,
+        "sparsity": [
+            *bad(1.0, -0.1, 50, text="a number in [0, 1)", model=_NET),
+            *bad(0.99, text="at most 0.8750", model=_NET),
+        ],
+        "target_macs": [
+            *bad(0, 1.5, text="a number in (0, 1]", model=_NET),
+            *bad(0.01, text="at least 0.125", model=_NET),
+            *bad(0.5, text="None where `sparsity`", **_SHRINK),
+        ],
+        "target_params": bad(0, 1.5, text="a number in (0, 1]", model=_NET),
+        "scores": bad("l3", text="one of 'l1', 'l2'", **_SHRINK),
+        "data": bad(None, text="given for scores='taylor'", scores="taylor", **_SHRINK),
+        "round_to": bad(0, text="an integer >= 1", **_SHRINK),
+        "min_keep": bad(0, text="an integer >= 1", **_SHRINK),
+        "layers": [
+            *bad("hiden", text="Did you mean 'hidden'", **_SHRINK),
+            *bad({"hidden": 1.0}, text="a number in [0, 1)", model=_NET),
+            *bad({}, text="a dict that is not empty", model=_NET),
+            *bad(5, text="a pattern of a path", error=TypeError, **_SHRINK),
+        ],
+        "exclude": bad("hiden", text="Did you mean 'hidden'", **_SHRINK),
+        **{
+            name: bad(1, text="must be True or False", error=TypeError, **_SHRINK)
+            for name in ("allow_inexact", "return_report")
+        },
+    },
     "monitoring.OverfitTrend": {
         "decay": bad(1.0, text="a number in [0, 1)"),
         "relative": bad(-0.1, text="a number >= 0"),

@@ -137,6 +137,15 @@ class ChannelGraph:
         return sum(group.size for group in self.groups)
 
 
+def makers_of(graph: ChannelGraph) -> dict[str, Any]:
+    """The layers that make channels, by path."""
+    return {
+        binding.path: binding.layer
+        for binding in graph.walk.bindings.values()
+        if OUT in binding.roles.values()
+    }
+
+
 def reduced(
     values: npt.NDArray[Any], place: Place, size: int
 ) -> npt.NDArray[np.float64]:
@@ -149,4 +158,4 @@ def reduced(
     return found
 
 
-__all__ = ["IN", "OUT", "ChannelGraph", "Group", "Place", "reduced"]
+__all__ = ["IN", "OUT", "ChannelGraph", "Group", "Place", "makers_of", "reduced"]

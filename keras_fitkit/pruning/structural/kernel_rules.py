@@ -98,6 +98,7 @@ def convolution(walk: Walk, site: Site) -> list[Axes]:
 def _grouped(walk: Walk, site: Site, given: Ids | None, made: Ids) -> Ids:
     """Ties what must go together in a convolution with groups."""
     layer, groups = site.layer, site.layer.groups
+    walk.ordered += [made] if given is None else [made, given]
     each = layer.kernel.shape[-2]
     if each == 1 and given is not None:  # as a depthwise one: groups go
         outputs = np.repeat(given, layer.filters // groups)
@@ -139,7 +140,7 @@ def depthwise(walk: Walk, site: Site) -> list[Axes]:
     place = channel_axis(layer, len(axes))
     given = axes[place]
     walk.bind(site, layer.kernel, -2, given, THROUGH)
-    made = None if given is None else np.repeat(given, layer.depth_multiplier)
+    made = None if given is None else _repeated(walk, given, layer.depth_multiplier)
     if layer.bias is not None:
         walk.bind(site, layer.bias, 0, made, THROUGH)
     return [_convolved(walk, site, axes, place, made)]
@@ -151,11 +152,17 @@ def separable(walk: Walk, site: Site) -> list[Axes]:
     place = channel_axis(layer, len(axes))
     given = axes[place]
     walk.bind(site, layer.depthwise_kernel, -2, given, THROUGH)
-    between = None if given is None else np.repeat(given, layer.depth_multiplier)
+    between = None if given is None else _repeated(walk, given, layer.depth_multiplier)
     walk.bind(site, layer.pointwise_kernel, -2, between, IN)
     made = walk.mint(layer, "filters", layer.filters)
     _made(walk, site, layer.pointwise_kernel, -1, made, "filters")
     return [_convolved(walk, site, axes, place, made)]
+
+
+def _repeated(walk: Walk, given: Ids, times: int) -> Ids:
+    if times > 1:
+        walk.ordered.append(given)
+    return np.repeat(given, times)
 
 
 def embedding(walk: Walk, site: Site) -> list[Axes]:

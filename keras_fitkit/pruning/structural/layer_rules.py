@@ -49,6 +49,7 @@ def group_norm(walk: Walk, site: Site) -> list[Axes]:
     if layer.groups in (-1, len(ids)):
         walk.edit(layer, "groups", value=lambda keep: len(keep(ids)))
         return [axes]
+    walk.ordered.append(ids)
     rows = ids.reshape(layer.groups, -1)
     for row in rows[1:]:  # groups stay equally large
         walk.labels.tie(rows[0], row)
@@ -239,6 +240,7 @@ def grouped_attention(walk: Walk, site: Site) -> list[Axes]:
     heads = walk.mint(layer, "heads", config["num_key_value_heads"])
     repeats = config["num_query_heads"] // config["num_key_value_heads"]
     asking = np.repeat(heads, repeats)
+    walk.ordered.append(heads)
     for name, ids in given.items():
         made = asking if name == "query" else heads
         _bind_heads(walk, site, parts[name], ids, made)
@@ -301,6 +303,7 @@ def shuffle(walk: Walk, site: Site) -> list[Axes]:
     ids = axes[place]
     if ids is None:
         return [axes]
+    walk.ordered.append(ids)
     rows = ids.reshape(layer.groups, -1)
     for row in rows[1:]:
         walk.labels.tie(rows[0], row)

@@ -9,8 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_fitkit._core import arrays, graph
+from keras_fitkit._core import arguments, arrays, graph
 from keras_fitkit._core._private import GraphNode
+from keras_fitkit._core.layers import leaf_layers
 from keras_fitkit._core.rewrite import Replacement, Rewriter
 from keras_fitkit.pruning.structural.dead import Dead
 from keras_fitkit.pruning.structural.labels import Ids
@@ -113,6 +114,22 @@ def _unbuilt(config: Any) -> Any:
 
 def _is_symbol(value: Any) -> bool:
     return isinstance(value, keras.KerasTensor)
+
+
+def refuse_quantized(model: Any) -> None:
+    """Raises ValueError for a model with quantized layers."""
+    for path, layer in leaf_layers(model):
+        if getattr(layer, "quantization_mode", None) is not None:
+            raise _quantized(path)
+    for layer in model.layers:
+        if getattr(layer, "compression_info", None):
+            raise _quantized(layer.name)
+
+
+def _quantized(path: str) -> ValueError:
+    hint = "Shrink first and quantize then, or call `kf.strip_quantization` before."
+    allowed = "a model without quantized layers"
+    return ValueError(arguments.message("model", allowed, path, hint))
 
 
 def keep_of(walk: Walk, dropped: Ids) -> Keep:

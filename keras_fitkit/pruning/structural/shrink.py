@@ -14,10 +14,19 @@ from keras_fitkit._core.graph import check_functional
 from keras_fitkit._core.layers import check_keras_model, leaf_layers
 from keras_fitkit._core.selection import Choice
 from keras_fitkit.pruning.structural import choosing, dead, importance
-from keras_fitkit.pruning.structural.channel_graph import OUT, ChannelGraph, Group
+from keras_fitkit.pruning.structural.channel_graph import (
+    OUT,
+    ChannelGraph,
+    Group,
+    makers_of,
+)
 from keras_fitkit.pruning.structural.costs import Costs
 from keras_fitkit.pruning.structural.labels import Ids
-from keras_fitkit.pruning.structural.rebuilding import Shrinking, keep_of
+from keras_fitkit.pruning.structural.rebuilding import (
+    Shrinking,
+    keep_of,
+    refuse_quantized,
+)
 from keras_fitkit.pruning.structural.shrink_report import ShrinkReport, ShrunkLayer
 
 _TARGETS = ("sparsity", "target_macs", "target_params")
@@ -112,7 +121,7 @@ def shrink(
     """
     check_keras_model("model", model, built=True)
     check_functional("model", model)
-    _refuse_quantized(model)
+    refuse_quantized(model)
     request = _Request.checked(
         sparsity, target_macs, target_params, layers, exclude, round_to, min_keep
     )
@@ -210,21 +219,6 @@ def _fractions(layers: Any, asked: list[str]) -> Any:
     return tuple(found)
 
 
-def _refuse_quantized(model: Any) -> None:
-    for path, layer in leaf_layers(model):
-        if getattr(layer, "quantization_mode", None) is not None:
-            raise _quantized(path)
-    for layer in model.layers:
-        if getattr(layer, "compression_info", None):
-            raise _quantized(layer.name)
-
-
-def _quantized(path: str) -> ValueError:
-    hint = "Shrink first and quantize then, or call `kf.strip_quantization` before."
-    allowed = "a model without quantized layers"
-    return ValueError(arguments.message("model", allowed, path, hint))
-
-
 def _chosen(
     graph: ChannelGraph, request: _Request, scores: Any, data: Any, model: Any
 ) -> dead.Dead:
@@ -243,7 +237,7 @@ def _chosen(
 
 def _open_groups(graph: ChannelGraph, request: _Request) -> list[Group]:
     """The groups that may lose units, by `layers` and `exclude`."""
-    makers = _makers(graph)
+    makers = makers_of(graph)
     excluded = {p for p, layer in makers.items() if request.exclude.takes(p, layer)}
     request.exclude.check_all_matched(list(makers))
     chosen = set(makers)
@@ -257,22 +251,13 @@ def _open_groups(graph: ChannelGraph, request: _Request) -> list[Group]:
     ]
 
 
-def _makers(graph: ChannelGraph) -> dict[str, Any]:
-    """The layers that make channels, by path."""
-    return {
-        binding.path: binding.layer
-        for binding in graph.walk.bindings.values()
-        if OUT in binding.roles.values()
-    }
-
-
 def _named_groups(
     graph: ChannelGraph, groups: list[Group], request: _Request
 ) -> list[Group]:
     """Those that a dict of layers names."""
     named = {
         path
-        for path, layer in _makers(graph).items()
+        for path, layer in makers_of(graph).items()
         if any(choice.takes(path, layer) for choice, _ in request.each)
     }
     return [group for group in groups if named & set(group.paths(OUT))]
@@ -283,7 +268,7 @@ def _by_layer(
 ) -> list[Ids]:
     """The fraction of each layer that a dict names."""
     shares: dict[int, float] = {}
-    frozen, makers = graph.frozen(), _makers(graph)
+    frozen, makers = graph.frozen(), makers_of(graph)
     for choice, fraction in request.each:
         named = {p for p, layer in makers.items() if choice.takes(p, layer)}
         choice.check_all_matched(list(makers))

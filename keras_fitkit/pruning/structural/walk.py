@@ -92,6 +92,7 @@ class Walk:
         inexact: paths of the layers whose result changes when channels go.
         tensors: the labels of the outputs of each call, by its key.
         inputs: the labels of the inputs of nested models, by the id of the model.
+        ordered: labels whose place has a meaning (groups, shuffles): none may be added.
     """
 
     def __init__(self, rule_of: Callable[[Any], Any], allow_inexact: bool) -> None:
@@ -104,6 +105,7 @@ class Walk:
         self.tensors: dict[int, list[Axes]] = {}
         self.inputs: dict[int, list[Axes]] = {}
         self._by_tensor: dict[int, Axes] = {}
+        self.ordered: list[Ids] = []
         self.allow_inexact = allow_inexact
         self.rule_of = rule_of
         self._minted: dict[tuple[int, str], Ids] = {}
