@@ -9,6 +9,7 @@ from keras_fitkit import distillation as distillation
 from keras_fitkit import monitoring as monitoring
 from keras_fitkit import pruning as pruning
 from keras_fitkit import quantization as quantization
+from keras_fitkit import report as report
 from keras_fitkit._core.count_macs import count_macs as count_macs
 from keras_fitkit._core.hyperparameter_schedule import (
     HyperparameterSchedule as HyperparameterSchedule,
@@ -37,12 +38,14 @@ from keras_fitkit.monitoring import StoppingReport as StoppingReport
 from keras_fitkit.monitoring import diagnose as diagnose
 from keras_fitkit.pruning import ChannelGroups as ChannelGroups
 from keras_fitkit.pruning import CosineSparsity as CosineSparsity
+from keras_fitkit.pruning import DropReport as DropReport
 from keras_fitkit.pruning import IterativeSparsity as IterativeSparsity
 from keras_fitkit.pruning import OneShotSparsity as OneShotSparsity
 from keras_fitkit.pruning import PruneSchedule as PruneSchedule
 from keras_fitkit.pruning import ShrinkReport as ShrinkReport
 from keras_fitkit.pruning import SparsityReport as SparsityReport
 from keras_fitkit.pruning import channel_groups as channel_groups
+from keras_fitkit.pruning import drop_layers as drop_layers
 from keras_fitkit.pruning import shrink as shrink
 from keras_fitkit.pruning import sparsity_of as sparsity_of
 from keras_fitkit.pruning import widen as widen
@@ -59,6 +62,8 @@ from keras_fitkit.quantization import quantize_model as quantize_model
 from keras_fitkit.quantization import reestimate_batch_norm as reestimate_batch_norm
 from keras_fitkit.quantization import run_litert as run_litert
 from keras_fitkit.quantization import strip_quantization as strip_quantization
+from keras_fitkit.report import LatencyReport as LatencyReport
+from keras_fitkit.report import measure_latency as measure_latency
 
 __version__ = "0.1.0"
 
@@ -72,11 +77,13 @@ __all__ = [
     "CosineSparsity",
     "Diagnosis",
     "Distiller",
+    "DropReport",
     "EarlyStopping",
     "ExportReport",
     "FactorizationReport",
     "HyperparameterSchedule",
     "IterativeSparsity",
+    "LatencyReport",
     "LayerMacs",
     "MacsReport",
     "OneShotSparsity",
@@ -101,16 +108,19 @@ __all__ = [
     "count_macs",
     "diagnose",
     "distillation",
+    "drop_layers",
     "expand",
     "export_litert",
     "factorize",
     "fuse",
+    "measure_latency",
     "monitoring",
     "pruning",
     "quantization",
     "quantize_model",
     "reestimate_batch_norm",
     "replace_grouped_conv",
+    "report",
     "resumable",
     "run_litert",
     "shrink",

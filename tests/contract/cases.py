@@ -618,6 +618,32 @@ BAD_ARGUMENTS = {
             1, text="must be True or False", error=TypeError, model=_NET
         ),
     },
+    "measure_latency": {
+        "model": [
+            *bad(5, text="a keras.Model", error=TypeError, x=np.ones((1, 4))),
+            *bad("no.tflite", text="a LiteRT file that is there", x=np.ones((1, 4))),
+        ],
+        "x": bad(np.ones((0, 4)), text="not empty", model=_NET),
+        "against": bad(
+            5, text="a keras.Model", error=TypeError, model=_NET, x=np.ones((1, 4))
+        ),
+        "runs": bad(4, text="an integer >= 5", model=_NET, x=np.ones((1, 4))),
+        "runtimes": bad("TF", text="one of 'Keras'", model=_NET, x=np.ones((1, 4))),
+    },
+    "drop_layers": {
+        "model": [dataclasses.replace(one, others={"n": 1}) for one in _OF_MODELS],
+        "n": [
+            *bad(0, text="an integer >= 1", model=_NET),
+            *bad(1, text="at most 0: what can go is none", model=_NET),
+        ],
+        "scores": bad("l1", text="one of 'influence', 'loss'", model=_NET, n=1),
+        "data": bad(
+            None, text="given for scores='loss'", model=_NET, n=1, scores="loss"
+        ),
+        "return_report": bad(
+            1, text="must be True or False", error=TypeError, model=_NET, n=1
+        ),
+    },
     "widen": {
         "model": [dataclasses.replace(one, others={"factor": 2}) for one in _OF_MODELS],
         "factor": bad(1, 0.5, text="a number > 1", model=_NET),

@@ -25,8 +25,10 @@ REPORTS = (
     "BitSensitivity",
     "ChannelGroups",
     "Diagnosis",
+    "DropReport",
     "ExportReport",
     "FactorizationReport",
+    "LatencyReport",
     "MacsReport",
     "RewriteReport",
     "ShrinkReport",
@@ -43,6 +45,7 @@ MADE_BY_US = (
     "monitoring.Remedy",
     "pruning.ChannelContext",
     "pruning.ChannelGroup",
+    "pruning.Droppable",
     "pruning.FrozenChannels",
     "pruning.ScoreContext",
     "pruning.ShrunkLayer",
@@ -51,6 +54,7 @@ MADE_BY_US = (
     "quantization.LayerError",
     "quantization.LayerSensitivity",
     "quantization.StaysFloat",
+    "report.Latency",
 )
 
 
