@@ -132,11 +132,12 @@ class Store:
         return None
 
     def add(self, row: Row, result: Mapping[str, Any]) -> None:
-        """Appends a row and its error's interval."""
-        low, high = wilson(result["errors"], result["tested"])
-        interval = {"wilson": [100 * low, 100 * high]}
-        error = 100 * result["errors"] / result["tested"]
-        stored = {**row.key, **result, "error": error, **interval}
+        """Appends a row; where it counts errors, with their share and its interval."""
+        stored = {**row.key, **result}
+        if "errors" in result:
+            low, high = wilson(result["errors"], result["tested"])
+            error = 100 * result["errors"] / result["tested"]
+            stored |= {"error": error, "wilson": [100 * low, 100 * high]}
         self._rows.append(stored)
         with self.path.open("a+") as file:
             file.seek(0)

@@ -168,12 +168,23 @@ def _family(layer: Any) -> Any:
 def _is_plain(operation: Any) -> bool:
     """Whether it works element by element, moves elements, or pools them."""
     kind = type(operation)
+    if not _is_elementwise(operation):
+        return False
     if kind in elementwise_rules.RULES or kind in layer_rules.SPATIAL:
         return True
     if kind in layer_rules.GLOBAL or kind in (layers.PReLU, layers.RepeatVector):
         return True
     named = kind.__name__ in elementwise_rules.OPERATION_RULES
     return named and not isinstance(operation, layers.Layer)
+
+
+def _is_elementwise(operation: Any) -> bool:
+    """Whether no channel's value depends on the others."""
+    if type(operation).__name__ in ("Softmax", "LogSoftmax"):
+        return False
+    function = getattr(operation, "activation", None)
+    name = getattr(function, "__name__", type(function).__name__)
+    return function is None or name in elementwise_rules.ELEMENTWISE
 
 
 def _is_sum(operation: Any) -> bool:

@@ -72,7 +72,7 @@ def activated(walk: Walk, site: Site, axes: Axes, function: Any) -> Axes:
         return axes
     reason = f"the activation {name} may look at all channels"
     walk.freeze(site.path, axes[-1:], reason)
-    return (*axes[:-1], None)
+    return axes
 
 
 def softmax(walk: Walk, site: Site) -> list[Axes]:
@@ -80,7 +80,9 @@ def softmax(walk: Walk, site: Site) -> list[Axes]:
     (axes,) = site.inputs[:1]
     given = getattr(site.layer, "axis", -1)
     found = {one % len(axes) for one in _listed(given)}
-    return [_without(walk, site, axes, found, "normalizes over the channels")]
+    reason = "normalizes over the channels"
+    walk.freeze(site.path, [axes[place] for place in found], reason)
+    return [axes]
 
 
 def _without(walk: Walk, site: Site, axes: Axes, places: Any, reason: str) -> Axes:

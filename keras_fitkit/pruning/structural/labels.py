@@ -61,16 +61,18 @@ class Labels:
                 if reason is not None:
                     self._frozen.setdefault(low, reason)
 
-    def freeze(self, ids: Ids | None, reason: str) -> None:
-        """These labels may not go."""
+    def freeze(self, ids: Ids | None, reason: str, *, above: bool = False) -> None:
+        """These labels may not go; a reason `above` others replaces them."""
         if ids is not None:
             for one in np.unique(ids):
-                self._frozen.setdefault(self.find(int(one)), reason)
+                root = self.find(int(one))
+                if above or root not in self._frozen:
+                    self._frozen[root] = reason
 
     def freeze_all(self, axes: Sequence[Ids | None], reason: str) -> None:
         """Freezes every axis of a tensor."""
         for ids in axes:
-            self.freeze(ids, reason)
+            self.freeze(ids, reason, above=True)
 
     def reason(self, label: int) -> str | None:
         """Why a label is frozen; None for one that is not."""

@@ -3,33 +3,9 @@
 import keras
 import numpy as np
 
-from keras_fitkit._core.rewrite import Rewriter
 from keras_fitkit.pruning.structural.dead import Dead
+from keras_fitkit.pruning.structural.masking import masked as masked
 from keras_fitkit.pruning.structural.rebuilding import Shrinking, keep_of
-from keras_fitkit.pruning.structural.walk import IN
-
-
-class Masking(Rewriter):
-    """Copies a model with zeros in the rows of kernels that use certain channels."""
-
-    def __init__(self, graph, dropped):
-        super().__init__()
-        self.graph, self.dropped = graph, dropped
-
-    def value(self, variable):
-        found = super().value(variable)
-        bound = self.graph.walk.bindings.get(id(variable))
-        for axis, ids in (bound.axes if bound else {}).items():
-            if ids is not None and bound.roles[axis] == IN:
-                roots = self.graph.walk.labels.roots(ids)
-                index = [slice(None)] * found.ndim
-                index[axis] = np.flatnonzero(np.isin(roots, self.dropped))
-                found[tuple(index)] = 0
-        return found
-
-
-def masked(graph, dropped):
-    return Masking(graph, dropped).run(graph.model)
 
 
 def without(graph, dropped):

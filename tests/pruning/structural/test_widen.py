@@ -10,8 +10,13 @@ from tests.pruning.structural.masking import difference
 from tests.pruning.structural.models import MODELS, built
 
 
-@pytest.mark.parametrize("name", [one for one in MODELS if one != "one_neuron"])
-@pytest.mark.parametrize("factor", [1.5, 3.0])
+@pytest.mark.parametrize(
+    ("name", "factor"),
+    [
+        *((one, 1.5) for one in MODELS if one != "one_neuron"),
+        *((one, 3.0) for one in ("convolutions", "recurrent", "einsum")),
+    ],
+)
 def test_the_function_stays(name, factor):
     model, x = built(name)
     bigger = kf.widen(model, factor)
