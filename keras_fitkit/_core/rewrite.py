@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -24,6 +25,7 @@ class Rewriter:
 
     def __init__(self) -> None:
         self._used: dict[int, tuple[Any, Any]] = {}
+        self._taken: set[str] = set()  # names in the graph that is being rebuilt
         self._copies: list[tuple[Any, Any]] = []
 
     def replace(self, path: str, layer: Any) -> Replacement | None:
@@ -41,7 +43,14 @@ class Rewriter:
         self, path: str, node: GraphNode, args: Sequence[Any], kwargs: dict[str, Any]
     ) -> Any:
         """What one call in the graph becomes: its outputs from its new arguments."""
-        return self.use(path, node.operation)(*args, **kwargs)
+        used = self.use(path, node.operation)
+        told = kwargs.get("training") is not None and not _is_layer(used)
+        if told and not takes(used, "training"):
+            hint = "Let what its `expand()` gives take `training`."
+            allowed = f"a model that calls '{path}' without `training`"
+            received = f"training={kwargs['training']}"
+            raise ValueError(arguments.message("model", allowed, received, hint))
+        return used(*args, **kwargs)
 
     def enter(self, found: graph.Graph[GraphNode], prefix: str) -> None:
         """Called with each graph before it is rebuilt."""
@@ -99,7 +108,21 @@ class Rewriter:
         if graph.is_functional(operation):
             return self._rebuild(operation, f"{path}/")
         found = self.replace(path, operation)
-        return self.copied(operation) if found is None else found
+        if found is None:
+            return self.copied(operation)
+        self._name_apart(operation, found)
+        return found
+
+    def _name_apart(self, old: Any, made: Any) -> None:
+        """New layers get names that no layer of their graph has yet."""
+        whole = isinstance(made, keras.layers.Layer)
+        for layer in [made] if whole else getattr(made, "layers", ()):
+            name, count = layer.name, 0
+            while name in self._taken and name != old.name:
+                count += 1
+                name = f"{layer.name}_{count}"
+            layer.name = name
+            self._taken.add(name)
 
     def copied(self, layer: Any, kind: Any = None, config: Any = None) -> Any:
         """A copy of a layer, with its weights when `run` is through.
@@ -124,6 +147,7 @@ class Rewriter:
 
     def _rebuild(self, model: Any, prefix: str) -> Any:
         found = graph.graph_of(model)
+        outer, self._taken = self._taken, {one.operation.name for one in found.nodes}
         self.enter(found, prefix)
 
         def call(node: GraphNode, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -136,6 +160,7 @@ class Rewriter:
             lambda tensor: self.input_of(model, tensor),
         )
         new = keras.Model(inputs, outputs, name=model.name)
+        self._taken = outer
         self._copies.append((model, new))
         return new
 
@@ -191,6 +216,16 @@ class Expansion(Rewriter):
             return None
         self.expanded.append(path)
         return layer.expand()
+
+
+def takes(operation: Any, argument: str) -> bool:
+    """Whether a layer, or what is called like one, has an argument of this name."""
+    call = getattr(operation, "call", None) or operation
+    return argument in inspect.signature(call).parameters
+
+
+def _is_layer(operation: Any) -> bool:
+    return isinstance(operation, keras.layers.Layer)
 
 
 def offers(layer: Any, method: str) -> bool:

@@ -59,7 +59,8 @@ def _alone(found: graph.Graph[GraphNode], node: GraphNode, calls: Any) -> bool:
 def _sum(place: Any, nodes: list[Any]) -> Sum | None:
     branches = [node.operation for node in nodes]
     convs = [one for one in branches if type(one) in _KINDS]
-    if len(convs) == 0 or len(branches) < 2:
+    shapes = {tuple(node.outputs[0].shape) for node in nodes}
+    if len(convs) == 0 or len(branches) < 2 or len(shapes) > 1:  # some are broadcast
         return None
     main = max(convs, key=lambda one: one.kernel_size[0])
     same = _settings(main)

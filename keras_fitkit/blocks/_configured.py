@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 
+from keras_fitkit.blocks import _arguments
+
 
 class ConfiguredLayer(keras.layers.Layer):
     """A layer whose configuration is its constructor's arguments.
@@ -17,6 +19,12 @@ class ConfiguredLayer(keras.layers.Layer):
     def argument(self, name: str) -> Any:
         """What the constructor was given, checked."""
         return getattr(self, name)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """The layer again; what there is to warn of was said when it was made first."""
+        with _arguments.quietly():
+            return super().from_config(config)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, as JSON can hold them."""

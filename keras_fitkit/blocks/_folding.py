@@ -42,6 +42,10 @@ def pairs(model: Any) -> tuple[Pairs, list[LayerChange]]:
         norm, path = places[0].node.operation, places[0].path
         if not isinstance(norm, layers.BatchNormalization):
             continue
+        if type(norm) is not layers.BatchNormalization:
+            text = f"a {type(norm).__name__}, which may compute otherwise"
+            changes.append(LayerChange(path, False, text))
+            continue
         before = [place.graph.producer(place.node.inputs[0]) for place in places]
         reason = _obstacle(places, before, found_calls)
         if reason:

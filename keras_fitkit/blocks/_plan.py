@@ -7,11 +7,12 @@ to a KerasTensor; `expand()` is a copy of the layer's parts in the same wiring.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from keras_fitkit._core import arrays
+from keras_fitkit._core import arrays, rewrite
 
 Tensor: TypeAlias = Any
 Shape: TypeAlias = tuple[int | None, ...]
@@ -28,7 +29,7 @@ class Part:
     def make(self, prefix: str, common: dict[str, Any]) -> Any:
         """The layer; `common` holds arguments that every part gets."""
         config = {**common, **self.arguments, "name": prefix + self.name}
-        return self.kind.from_config(config)
+        return self.kind.from_config(copy.deepcopy(config))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,11 +81,20 @@ class Wiring:
         self.layers = list(layers)
         self._calls = tuple(calls)
 
-    def __call__(self, inputs: Tensor) -> Tensor:
-        """Applies the layers to a tensor or a KerasTensor."""
+    def __call__(self, inputs: Tensor, training: bool | None = None) -> Tensor:
+        """Applies the layers to a tensor or a KerasTensor.
+
+        Args:
+            inputs: the tensor.
+            training: what each layer that asks for it is told; None leaves it to the
+                call around.
+        """
         values = [inputs]
         for call in self._calls:
-            values.append(self.layers[call.part](_given(values, call)))
+            layer, own = self.layers[call.part], {}
+            if training is not None and rewrite.takes(layer, "training"):
+                own = {"training": training}
+            values.append(layer(_given(values, call), **own))
         return values[-1]
 
     def build(self, shape: Shape) -> None:
@@ -117,9 +127,9 @@ def _given(values: list[Any], call: Call) -> Any:
 
 def _copy(layer: Any, prefix: str) -> Any:
     config = {**layer.get_config(), "name": prefix + layer.name}
-    copy = type(layer).from_config(config)
+    made = type(layer).from_config(config)
     if layer.built:
-        copy.build_from_config(layer.get_build_config())
-        for new, old in zip(copy.variables, layer.variables, strict=True):
+        made.build_from_config(layer.get_build_config())
+        for new, old in zip(made.variables, layer.variables, strict=True):
             new.assign(arrays.copied(old))
-    return copy
+    return made

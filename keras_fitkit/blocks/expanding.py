@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from keras import layers
@@ -47,34 +47,48 @@ def expand(model: Any, *, return_report: bool = False) -> Any:
     """
     check_model(model)
     arguments.flag("return_report", return_report)
-    hidden = _hidden(model)
     made, paths = rewrite.expanded(model)
     if made is model:
         made = Rewriter().run(model)
     report = [LayerChange(path, True, "expanded") for path in paths]
-    found = RewriteReport((*report, *hidden))
+    inside = hidden(model, is_composite, "inside a layer that cannot be expanded")
+    found = RewriteReport((*report, *inside))
     return (made, found) if return_report else made
 
 
-def _hidden(model: Any) -> list[LayerChange]:
-    """Composite layers in wrappers, which no graph shows."""
+def hidden(
+    model: Any, is_meant: Callable[[Any], bool], text: str, *, composite: bool = False
+) -> list[LayerChange]:
+    """Layers inside others, which no graph shows: each with the reason.
+
+    Args:
+        model: functional.
+        is_meant: whether a layer is asked about.
+        text: the reason.
+        composite: also look into layers that can be expanded.
+    """
     visible, _ = rewrite.paths_of(model)
-    text = "inside a layer that cannot be expanded"
     return [
         LayerChange(inner, False, text)
         for path, layer in visible.items()
-        if not is_functional(layer) and not rewrite.offers(layer, "expand")
-        for inner in _inside(path, layer)
+        if not is_functional(layer)
+        and (composite or not rewrite.offers(layer, "expand"))
+        for inner in _inside(path, layer, is_meant)
     ]
 
 
-def _inside(path: str, layer: Any) -> Iterator[str]:
+def _inside(path: str, layer: Any, is_meant: Callable[[Any], bool]) -> Iterator[str]:
     for one in sublayers(layer):
         inner = f"{path}/{one.name}"
-        if rewrite.offers(one, "expand"):
+        if is_meant(one):
             yield inner
         else:
-            yield from _inside(inner, one)
+            yield from _inside(inner, one, is_meant)
+
+
+def is_composite(layer: Any) -> bool:
+    """Whether a layer offers another form of itself."""
+    return rewrite.offers(layer, "expand") or rewrite.offers(layer, "fuse")
 
 
 def check_model(model: Any) -> None:
@@ -115,8 +129,14 @@ def replace_grouped_conv(model: Any, *, return_report: bool = False) -> Any:
     arguments.flag("return_report", return_report)
     replacing = _Replacing()
     made = replacing.run(model)
-    report = RewriteReport(tuple(replacing.changes))
+    text = "inside another layer: `kf.expand` opens composite ones"
+    inside = hidden(model, _is_slow, text, composite=True)
+    report = RewriteReport((*replacing.changes, *inside))
     return (made, report) if return_report else made
+
+
+def _is_slow(layer: Any) -> bool:
+    return type(layer) is layers.Conv2D and layer.groups > 1
 
 
 class _Replacing(Rewriter):

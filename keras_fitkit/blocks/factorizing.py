@@ -98,6 +98,7 @@ def factorize(
     candidates = _candidates(
         model, Choice("layers", layers), Choice("exclude", exclude)
     )
+    _check_rank(given["rank"], candidates)
     _decompose(model, candidates, data)
     decide = _decision(model, candidates, given)
     rewriting = _Factorizing({id(one.layer): (one, decide(one)) for one in candidates})
@@ -181,9 +182,21 @@ def _candidates(model: Any, chosen: Choice, excluded: Choice) -> list[_Candidate
     for choice in (chosen, excluded):
         choice.check_all_matched(paths)
     if not found:
+        if paths:
+            allowed = f"a choice that leaves some of {', '.join(paths)}"
+            raise ValueError(arguments.message("exclude", allowed, excluded.items))
         allowed = "a model with a Dense, EinsumDense or Conv2D layer"
-        raise ValueError(arguments.message("model", allowed, model.name))
+        hint = "Composite layers are opened by `kf.expand(model)`."
+        raise ValueError(arguments.message("model", allowed, model.name, hint))
     return found
+
+
+def _check_rank(rank: Any, candidates: list[_Candidate]) -> None:
+    """Some layer must have so many."""
+    most = max((s.full for one in candidates for s in one.schemes), default=None)
+    if rank is not None and most is not None and rank > most:
+        allowed = f"at most {most}, the largest full rank there is"
+        raise ValueError(arguments.message("rank", allowed, rank))
 
 
 def _decompose(model: Any, candidates: list[_Candidate], data: Any) -> None:
@@ -261,7 +274,7 @@ def _variance_for(model: Any, candidates: list[_Candidate], target: float) -> fl
         return found
 
     if macs(0.0) > target * whole:
-        allowed = f"at least {macs(0.0) / whole:.3f}, which rank 1 gives,"
+        allowed = f"at least {macs(0.0) / whole:.3f}, which rank 1 gives"
         raise ValueError(arguments.message("target_macs", allowed, target))
     low, high = 0.0, 1.0
     for _ in range(50):

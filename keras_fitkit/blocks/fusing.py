@@ -9,7 +9,7 @@ from keras_fitkit._core import arguments, rewrite
 from keras_fitkit._core._private import GraphNode
 from keras_fitkit._core.rewrite import Replacement, Rewriter
 from keras_fitkit.blocks import _branches, _folding
-from keras_fitkit.blocks.expanding import check_model
+from keras_fitkit.blocks.expanding import check_model, hidden, is_composite
 from keras_fitkit.blocks.rewrite_report import LayerChange, RewriteReport
 
 
@@ -55,7 +55,7 @@ def fuse(model: Any, *, return_report: bool = False) -> Any:
     arguments.flag("return_report", return_report)
     changes: list[LayerChange] = []
     while rewrite.has_offers(model, ("fuse", "expand")):
-        step = _Plain()
+        step = _Plain(model)
         model = step.run(model)
         changes += step.changes
     folding = _Folding(model)
@@ -66,19 +66,29 @@ def fuse(model: Any, *, return_report: bool = False) -> Any:
         made = merging.run(made)
     changes = [one for one in changes if one.name not in merging.absorbed]
     changes += merging.changes
+    text = "inside a layer that cannot be expanded"
+    changes += hidden(model, is_composite, text)
     return (made, RewriteReport(tuple(changes))) if return_report else made
 
 
 class _Plain(Rewriter):
     """Composite layers become their fused form, or plain layers."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
         self.changes: list[LayerChange] = []
+        # The fused form is that of inference.
+        self._training = {
+            key
+            for key, places in _folding.calls(model).items()
+            if any(_folding.trains(place.node) for place in places)
+        }
 
     def replace(self, path: str, layer: Any) -> Replacement | None:
         """What `fuse()`, or else `expand()`, of the layer gives."""
         for method, text in (("fuse", "fused"), ("expand", "expanded")):
+            if method == "fuse" and id(layer) in self._training:
+                continue
             if rewrite.offers(layer, method):
                 self.changes.append(LayerChange(path, True, text))
                 return getattr(layer, method)()

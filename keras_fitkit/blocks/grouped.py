@@ -69,7 +69,22 @@ class GroupedConv2D(keras.layers.Conv2D):
         if filters % groups:
             allowed = f"a divisor of filters={filters}"
             raise ValueError(arguments.message("groups", allowed, groups))
+        for name in ("strides", "dilation_rate"):
+            if name in kwargs:
+                kwargs[name] = _arguments.pair(name, kwargs[name])
+        if "padding" in kwargs:
+            arguments.choice("padding", kwargs["padding"], ("valid", "same"))
+        if "activation" in kwargs:
+            _arguments.activation("activation", kwargs["activation"])
         super().__init__(filters, kernel_size, groups=groups, **kwargs)
+
+    def build(self, input_shape: Any) -> None:
+        """Makes kernel and bias; the groups must divide the input channels."""
+        channels = input_shape[1 if self.data_format == "channels_first" else -1]
+        if channels is not None and channels % self.groups:
+            allowed = f"a divisor of the {channels} input channels of '{self.name}'"
+            raise ValueError(arguments.message("groups", allowed, self.groups))
+        super().build(input_shape)
 
     def convolution_op(self, inputs: Tensor, kernel: Tensor) -> Tensor:
         """The convolution alone, without bias and activation."""

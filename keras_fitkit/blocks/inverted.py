@@ -42,6 +42,14 @@ VARIANTS = {
 }
 
 
+HARD = ("hard_swish", "hard_silu", "hard_sigmoid")
+
+
+def activation_name(function: Any) -> str:
+    """The name of an activation; "" for none."""
+    return str(getattr(function, "__name__", ""))
+
+
 @serializable
 class InvertedResidual(ConvBlock):
     """Expand by 1x1, filter depthwise, project by 1x1 without activation.
@@ -124,6 +132,9 @@ class InvertedResidual(ConvBlock):
         self.variant = arguments.choice("variant", variant, tuple(VARIANTS))
         self.drop_rate = _arguments.rate("drop_rate", drop_rate)
         if variant == "minimalistic":
+            if activation_name(self.activation) in HARD:
+                allowed = "ReLU or the like with variant='minimalistic'"
+                raise ValueError(arguments.message("activation", allowed, activation))
             for name, value, only in (
                 ("kernel_size", self.kernel_size, 3),
                 ("se_ratio", self.se_ratio, 0),

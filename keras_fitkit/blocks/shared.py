@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import keras
@@ -144,7 +145,7 @@ class SharedStack(Block):
 
     def _new_block(self) -> Any:
         kind, config = self._pattern
-        return kind.from_config(config)
+        return kind.from_config(copy.deepcopy(config))  # wrappers take theirs apart
 
     def _step(
         self,

@@ -90,7 +90,8 @@ class UniversalInvertedBottleneck(ConvBlock):
         if start_kernel_size is not None:
             self.start_kernel_size = check("start_kernel_size", start_kernel_size)
         if kernel_size is not None:
-            self.kernel_size = check("kernel_size", kernel_size)
+            warned = (self.start_kernel_size or 0) > _arguments.WIDEST
+            self.kernel_size = check("kernel_size", kernel_size, warn=not warned)
         self.strides = arguments.integer("strides", strides, low=1)
         self.expansion = _arguments.expansion(expansion)
         self.activation = _arguments.activation("activation", activation)

@@ -10,6 +10,7 @@ from keras_fitkit._core import graph, kernels
 from keras_fitkit.quantization import activations
 
 WIDEST = 5  # of a depthwise kernel
+MOST_GROUPS = 4
 _HARD = ("hard_silu", "hard_swish")
 
 
@@ -22,17 +23,23 @@ def warn_if_slow(model: Any) -> None:
     wide = [one.path for one in calls if _is_wide(one.operation)]
     gated = [one.path for one in calls if _gates(one)]
     hard = [one.path for one in calls if _is_hard(one.operation)]
+    many = [one.path for one in calls if _has_many_groups(one.operation)]
     said = []
     if wide:
         said.append(
             f"depthwise kernels above {WIDEST} x {WIDEST} ({_listed(wide)}) can take "
-            "more than 100 times as long as a 3 x 3 convolution; use 3 or 5"
+            "10 times as long as a 3 x 3 convolution; use 3 or 5"
         )
     if gated and hard:
         said.append(
             f"squeeze-and-excite ({_listed(gated)}) with hard-swish "
-            f"({_listed(hard)}) takes some 4 times as long as ReLU without; that form "
+            f"({_listed(hard)}) can take 10 times as long as ReLU without; that form "
             "is `kf.blocks.InvertedResidual(variant='minimalistic')`"
+        )
+    if many:
+        said.append(
+            f"more than {MOST_GROUPS} groups ({_listed(many)}) take longer than their "
+            "multiplications tell; use fewer, or a depthwise convolution"
         )
     if said:
         warnings.warn(
@@ -46,6 +53,13 @@ def _is_wide(layer: Any) -> bool:
     if not kernels.is_one_of(layer, kernels.DEPTHWISE):
         return False
     return bool(max(layer.kernel_size) > WIDEST)
+
+
+def _has_many_groups(layer: Any) -> bool:
+    groups = getattr(layer, "groups", 1)
+    if not kernels.is_one_of(layer, ("Conv1D", "Conv2D", "Conv3D")):
+        return False
+    return bool(MOST_GROUPS < groups < layer.filters)
 
 
 def _gates(call: graph.Call) -> bool:

@@ -1,5 +1,7 @@
 """What reaches every block through `**kwargs`; the rest is in tests/contract."""
 
+import warnings
+
 import keras
 import pytest
 
@@ -38,3 +40,52 @@ def test_keyword_arguments_are_those_of_a_layer(kind):
         False,
     )
     assert isinstance(layer, keras.layers.Layer)
+
+
+def caught(make):
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        make()
+    return [one for one in found if "depthwise kernels above" in str(one.message)]
+
+
+def test_a_trap_is_told_once():
+    own = kf.blocks
+    both = {"start_kernel_size": 7, "kernel_size": 7}
+    assert len(caught(lambda: own.UniversalInvertedBottleneck(4, **both))) == 1
+    made = []
+
+    def make():
+        made.append(own.InvertedResidual(4, kernel_size=7))
+
+    assert len(caught(make)) == 1
+    inputs, config = keras.Input((8, 8, 4)), made[0].get_config()
+    # It was said when the block was made.
+    assert not caught(lambda: own.SharedStack(made[0], 3)(inputs))
+    assert not caught(lambda: own.InvertedResidual.from_config(config))
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"strides": 0}, "`strides` must be an integer >= 1, or two of them"),
+        ({"padding": "smae"}, "Did you mean 'same'"),
+        ({"activation": "rleu"}, "Did you mean 'relu'"),
+        ({"groups": 3}, "`groups` must be a divisor of filters=8"),
+    ],
+)
+def test_arguments_of_grouped_convolutions(given, text):
+    with pytest.raises(ValueError, match=text):
+        kf.blocks.GroupedConv2D(8, 3, **{"groups": 2, **given})
+
+
+def test_groups_must_divide_the_inputs():
+    layer = kf.blocks.GroupedConv2D(8, 3, groups=4, name="conv")
+    with pytest.raises(ValueError, match="divisor of the 6 input channels of 'conv'"):
+        layer(keras.Input((8, 8, 6)))
+
+
+def test_the_form_for_int8_has_no_hard_swish():
+    own = {"variant": "minimalistic", "activation": "hard_swish"}
+    with pytest.raises(ValueError, match="ReLU or the like with variant='minimalis"):
+        kf.blocks.InvertedResidual(8, **own)

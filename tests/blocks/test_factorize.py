@@ -232,3 +232,19 @@ def test_error_falls_with_the_rank(seed, shape):
         assert kept == sorted(kept)
         total = np.square(kernel if moments is None else data @ kernel).sum()
         np.testing.assert_allclose(1 - np.array(errors) / total, kept, atol=1e-5)
+
+
+def test_a_rank_above_all_is_refused():
+    model = keras.Sequential([keras.Input((32,)), keras.layers.Dense(24)])
+    with pytest.raises(ValueError, match="`rank` must be at most 24"):
+        kf.factorize(model, rank=25)
+
+
+def test_what_leaves_nothing_is_named():
+    model = keras.Sequential([keras.Input((32,)), keras.layers.Dense(24, name="one")])
+    with pytest.raises(ValueError, match="`exclude` must be a choice that leaves some"):
+        kf.factorize(model, rank=2, exclude=["*"])
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, kf.blocks.ConvNormAct(4)(inputs))
+    with pytest.raises(ValueError, match=r"opened by `kf\.expand\(model\)`"):
+        kf.factorize(model, rank=2)

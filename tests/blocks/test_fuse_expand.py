@@ -219,3 +219,106 @@ def test_nested_paths_are_in_the_report():
     assert names["inner/inner_norm"] == "folded into 'inner_conv'"
     assert names["shared"] == "fused"
     assert np.all([row.changed for row in report.layers])
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("transform", [kf.expand, kf.fuse])
+def test_blocks_that_are_called_with_training(transform, training):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 4))
+    x = kf.blocks.RepConv(4, name="rep")(inputs, training=training)
+    x = kf.blocks.ConvNormAct(5)(x)
+    model = keras.Model(inputs, x)
+    plain = transform(model)
+    x = np.random.default_rng(0).normal(size=(4, 8, 8, 4)).astype("float32")
+    # training=True takes the statistics of the batch, in plain layers as well
+    found, expected = (
+        keras.ops.convert_to_numpy(one(x, training=False)) for one in (plain, model)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    fused = transform is kf.fuse and not training
+    assert len(plain.get_layer("rep_conv").get_weights()) == 2 if fused else True
+
+
+class Opening(keras.layers.Layer):
+    """Expands to something that knows nothing of training."""
+
+    def call(self, x, training=None):
+        return x
+
+    def expand(self):
+        return lambda x: x
+
+
+def test_an_expansion_that_takes_no_training_is_named():
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, Opening(name="own")(inputs, training=False))
+    with pytest.raises(ValueError, match="calls 'own' without `training`"):
+        kf.expand(model)
+
+
+def test_new_names_keep_clear_of_those_that_are_there():
+    inputs = keras.Input((8, 8, 3))
+    x = kf.blocks.ConvNormAct(4, name="stem")(inputs)
+    x = keras.layers.Conv2D(4, 1, name="stem_conv")(x)
+    x = kf.blocks.RepConv(4, name="rep")(x)
+    model = keras.Model(inputs, keras.layers.Conv2D(2, 1, name="rep_conv")(x))
+    x = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
+    for transform in (kf.expand, kf.fuse):
+        made = transform(model)
+        names = [layer.name for layer in made.layers]
+        assert len(set(names)) == len(names)
+        assert {"stem_conv", "stem_conv_1"} <= set(names)
+        np.testing.assert_allclose(
+            *(keras.ops.convert_to_numpy(one(x)) for one in (made, model)),
+            rtol=1e-4,
+            atol=1e-5,
+        )
+
+
+BROADCAST = {
+    "two convolutions": lambda x: [
+        keras.layers.Conv2D(8, 3, padding="same")(x),
+        keras.layers.Conv2D(1, 1)(x),
+    ],
+    "a norm": lambda x: [
+        keras.layers.Conv2D(8, 3, padding="same")(x),
+        keras.layers.BatchNormalization()(x),
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", BROADCAST)
+def test_sums_that_are_broadcast_stay(kind):
+    inputs = keras.Input((8, 8, 1))
+    model = keras.Model(inputs, keras.layers.Add()(BROADCAST[kind](inputs)))
+    x = np.random.default_rng(0).normal(size=(2, 8, 8, 1)).astype("float32")
+    found, expected = (
+        keras.ops.convert_to_numpy(one(x)) for one in (kf.fuse(model), model)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_subclass_of_a_norm_stays():
+    class Twice(keras.layers.BatchNormalization):
+        def call(self, inputs, training=None, mask=None):
+            return 2 * super().call(inputs, training=training, mask=mask)
+
+    inputs = keras.Input((8, 8, 3))
+    x = Twice(name="twice")(keras.layers.Conv2D(4, 3)(inputs))
+    made, report = kf.fuse(keras.Model(inputs, x), return_report=True)
+    assert "twice" in [layer.name for layer in made.layers]
+    assert report.kept[0].text == "a Twice, which may compute otherwise"
+
+
+def test_blocks_inside_wrappers_are_reported():
+    inputs = keras.Input((2, 8, 8, 4))
+    x = keras.layers.TimeDistributed(kf.blocks.RepConv(4, name="rep"), name="t")(inputs)
+    slow = keras.layers.Conv2D(4, 3, groups=2, name="slow")
+    x = keras.layers.TimeDistributed(slow, name="u")(x)
+    model = keras.Model(inputs, x)
+    for transform, path in ((kf.fuse, "t/rep"), (kf.expand, "t/rep")):
+        _, report = transform(model, return_report=True)
+        assert [one.name for one in report.kept] == [path]
+    _, report = kf.replace_grouped_conv(model, return_report=True)
+    assert [one.name for one in report.kept] == ["u/slow"]

@@ -83,3 +83,16 @@ def test_a_hidden_batch_normalization_is_refused():
     stack = b.SharedStack(block, 2, name="s")
     with pytest.raises(ValueError, match=r"no batch normalization inside.*'hidden'"):
         stack.build((None, 4))
+
+
+def test_a_wrapper_is_stacked_saved_and_expanded(tmp_path):
+    keras.utils.set_random_seed(0)
+    wrapped = keras.layers.TimeDistributed(keras.layers.Dense(4))
+    inputs = keras.Input((8, 4))
+    model = keras.Model(inputs, kf.blocks.SharedStack(wrapped, 3)(inputs))
+    x = np.random.default_rng(0).normal(size=(2, 8, 4)).astype("float32")
+    model.save(tmp_path / "stack.keras")
+    expected = keras.ops.convert_to_numpy(model(x))
+    for made in (keras.models.load_model(tmp_path / "stack.keras"), kf.expand(model)):
+        found = keras.ops.convert_to_numpy(made(x))
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)

@@ -182,6 +182,8 @@ def moving(walk: Walk, site: Site) -> list[Axes]:
     labelled = [place for place, ids in enumerate(axes) if ids is not None]
     if not labelled:
         return site.bare()
+    if type(site.layer).__name__ == "GetItem" and not _is_plain_slice(site):
+        return walk.stop(site, "picks channels one by one")
     if None in shape or axes[0] is not None:
         return walk.stop(site, "moves channels of a tensor of unknown size")
     outputs: list[list[Ids | None]] = [list(one) for one in site.bare()]
@@ -196,6 +198,21 @@ def moving(walk: Walk, site: Site) -> list[Axes]:
             outputs[number][to] = new
     _note_constants(walk, site, [tuple(one) for one in outputs])
     return [tuple(one) for one in outputs]
+
+
+def _is_plain_slice(site: Site) -> bool:
+    """Whether labelled axes are cut by slices without a step alone."""
+    symbols = {id(site.node.inputs[0]): site.node.inputs[0]}
+    args, kwargs = site.node.arguments(symbols)
+    keys = args[1] if len(args) > 1 else kwargs["key"]
+    keys = keys if isinstance(keys, tuple) else (keys,)
+    return all(
+        key is Ellipsis
+        or key is None
+        or isinstance(key, int)
+        or (isinstance(key, slice) and key.step in (None, 1))
+        for key in keys
+    )
 
 
 def _is_one(ids: Ids | None) -> bool:

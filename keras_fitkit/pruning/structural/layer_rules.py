@@ -225,6 +225,8 @@ def attention(walk: Walk, site: Site) -> list[Axes]:
     walk.bind(site, out.kernel, -1, made, OUT)
     if out.bias is not None:
         walk.bind(site, out.bias, 0, made, OUT)
+    if len(site.node.outputs) > 1:
+        walk.freeze(site.path, [heads], "gives out the scores of its heads")
     walk.edit(layer, "num_heads", value=lambda keep: len(keep(heads)))
     walk.edit(layer, "output_shape", value=lambda keep: (len(keep(made)),))
     return _attended(site, made)
@@ -249,6 +251,8 @@ def grouped_attention(walk: Walk, site: Site) -> list[Axes]:
     walk.bind(site, out.kernel, -1, given["query"], OUT)  # as many as come in
     if out.bias is not None:
         walk.bind(site, out.bias, 0, given["query"], OUT)
+    if len(site.node.outputs) > 1:
+        walk.freeze(site.path, [heads], "gives out the scores of its heads")
     walk.edit(layer, "num_key_value_heads", value=lambda keep: len(keep(heads)))
     walk.edit(layer, "num_query_heads", value=lambda keep: len(keep(asking)))
     return _attended(site, given["query"])

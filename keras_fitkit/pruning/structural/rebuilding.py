@@ -33,9 +33,9 @@ class Shrinking(Rewriter):
 
     def replace(self, path: str, layer: Any) -> Replacement | None:
         """A copy of another configuration, where that changes."""
-        edits = self._walk.edits.get(id(layer))
-        if not edits:
-            return None
+        edits = self._walk.edits.get(id(layer), [])
+        if not edits and not isinstance(layer, keras.layers.Wrapper):
+            return None  # the configuration of a wrapper holds shapes of what it wraps
         return self.copied(layer, config=edited(layer.get_config(), edits, self._keep))
 
     def call(

@@ -213,3 +213,46 @@ def test_channels_first(axis):
     x = layers.Flatten(data_format=axis)(x)
     model = keras.Model(inputs, layers.Dense(2)(x))
     exact(model, np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype("float32"))
+
+
+def with_head(make, shape):
+    inputs = keras.Input(shape)
+    found = make(inputs)
+    outputs = found if isinstance(found, list) else [found]
+    return keras.Model(inputs, [layers.Dense(2)(one) for one in outputs])
+
+
+def picked(key):
+    return lambda x: layers.Dense(8, name="hidden")(x)[key]
+
+
+ODD = {
+    "a step": (picked((slice(None), slice(None), slice(None, None, 2))), (6, 5)),
+    "backwards": (picked((slice(None), slice(None), slice(None, None, -1))), (6, 5)),
+    "one channel": (picked((slice(None), slice(None), 2)), (6, 5)),
+    "the last ones": (picked((Ellipsis, slice(-4, None))), (6, 5)),
+    "a wrapped norm": (
+        lambda x: layers.TimeDistributed(layers.BatchNormalization())(
+            layers.TimeDistributed(layers.Dense(6))(x)
+        ),
+        (4, 5),
+    ),
+    "the scores of attention": (
+        lambda x: list(
+            layers.MultiHeadAttention(4, 3)(x, x, return_attention_scores=True)
+        ),
+        (6, 5),
+    ),
+    "a softmax inside": (
+        lambda x: layers.Dense(6)(layers.Dense(8, activation="softmax")(x)),
+        (6, 5),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_calls(kind):
+    keras.utils.set_random_seed(0)
+    model = with_head(*ODD[kind])
+    x = np.random.default_rng(0).normal(size=(3, *model.inputs[0].shape[1:]))
+    exact(model, x.astype("float32"))
