@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import keras
@@ -145,7 +144,7 @@ class SharedStack(Block):
 
     def _new_block(self) -> Any:
         kind, config = self._pattern
-        return kind.from_config(copy.deepcopy(config))  # wrappers take theirs apart
+        return kind.from_config(_plain(config))  # wrappers take theirs apart
 
     def _step(
         self,
@@ -179,3 +178,15 @@ class SharedStack(Block):
 shared_stack = functional(
     SharedStack, "keras.Input((8, 8, 16)), kf.blocks.ConvNormAct(16), repeats=4"
 )
+
+
+def _plain(config: Any) -> Any:
+    """A copy without the dicts that Keras makes of a layer's attributes.
+
+    Those refuse new layers once the layer is built.
+    """
+    if isinstance(config, dict):
+        return {name: _plain(value) for name, value in config.items()}
+    if isinstance(config, list):
+        return [_plain(value) for value in config]
+    return config

@@ -85,9 +85,18 @@ def test_a_hidden_batch_normalization_is_refused():
         stack.build((None, 4))
 
 
-def test_a_wrapper_is_stacked_saved_and_expanded(tmp_path):
+WRAPPERS = {
+    "time": lambda: keras.layers.TimeDistributed(keras.layers.Dense(4)),
+    "both": lambda: keras.layers.Bidirectional(
+        keras.layers.GRU(2, return_sequences=True)
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WRAPPERS)
+def test_a_wrapper_is_stacked_saved_and_expanded(kind, tmp_path):
     keras.utils.set_random_seed(0)
-    wrapped = keras.layers.TimeDistributed(keras.layers.Dense(4))
+    wrapped = WRAPPERS[kind]()
     inputs = keras.Input((8, 4))
     model = keras.Model(inputs, kf.blocks.SharedStack(wrapped, 3)(inputs))
     x = np.random.default_rng(0).normal(size=(2, 8, 4)).astype("float32")
