@@ -252,6 +252,8 @@ ODD = {
 
 @pytest.mark.parametrize("kind", ODD)
 def test_odd_calls(kind):
+    if kind == "backwards" and keras.backend.backend() == "torch":
+        pytest.skip("torch has no slices with a negative step")
     keras.utils.set_random_seed(0)
     model = with_head(*ODD[kind])
     x = np.random.default_rng(0).normal(size=(3, *model.inputs[0].shape[1:]))
