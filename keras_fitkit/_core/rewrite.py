@@ -229,8 +229,12 @@ def _is_layer(operation: Any) -> bool:
 
 
 def offers(layer: Any, method: str) -> bool:
-    """Whether a layer, not a model, has a method of this name."""
-    return not isinstance(layer, keras.Model) and callable(getattr(layer, method, None))
+    """Whether a layer, not a model, has a method of this name.
+
+    A method of its class: a sublayer in an attribute `expand` can be called as well.
+    """
+    found = getattr(type(layer), method, None)
+    return not isinstance(layer, keras.Model) and callable(found)
 
 
 def expanded(

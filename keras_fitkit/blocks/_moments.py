@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_fitkit._core import arrays, graph, rows
+from keras_fitkit._core import arguments, arrays, graph, rows
 from keras_fitkit.blocks._svd import Matrix
 
 BATCH = 32
@@ -49,7 +49,35 @@ def feed(
     count = rows.length("data", data, "arrays, the inputs of the model")
     for start in range(0, count, BATCH):
         batch = rows.take(data, slice(start, start + BATCH))
-        _run(model, keras.tree.flatten(batch), wanted, take)
+        _run(model, _in_order(model, batch), wanted, take)
+
+
+def _in_order(model: Any, batch: Any) -> list[Any]:
+    """One array for each input: of a dict by name, as Keras takes it.
+
+    Raises:
+        ValueError: names, numbers or shapes that are not those of the inputs.
+    """
+    allowed = "arrays of the shapes of the model's inputs"
+    structure = graph.input_structure(model)
+    if isinstance(batch, dict) and not isinstance(structure, dict):
+        names = [one.name for one in model.inputs]
+        if set(names) - set(batch):
+            hint = f"Its inputs are {', '.join(names)}."
+            raise ValueError(arguments.message("data", allowed, sorted(batch), hint))
+        batch = [batch[name] for name in names]
+    found: list[Any] = keras.tree.flatten(batch)
+    shapes = [tuple(one.shape[1:]) for one in found]
+    wanted = [tuple(one.shape[1:]) for one in model.inputs]
+    fits = len(shapes) == len(wanted) and all(
+        len(one) == len(two)
+        and all(b in (None, a) for a, b in zip(one, two, strict=True))
+        for one, two in zip(shapes, wanted, strict=True)
+    )
+    if not fits:
+        hint = f"Without the rows they are {wanted}."
+        raise ValueError(arguments.message("data", allowed, shapes, hint))
+    return found
 
 
 def _run(

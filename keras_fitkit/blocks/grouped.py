@@ -100,9 +100,10 @@ class GroupedConv2D(keras.layers.Conv2D):
                 data_format=self.data_format,
             )
         dilated = self.dilation_rate != (1, 1)
-        if raw_op_has_gradients(dilated):
+        dtype = keras.backend.standardize_dtype(inputs.dtype)
+        if raw_op_has_gradients(dilated, dtype):
             run = self._raw
-        elif plain_op_has_gradients(dilated):
+        elif plain_op_has_gradients(dilated, dtype):
             run = self._one_by_one
         else:
             return super().convolution_op(inputs, kernel)
@@ -255,33 +256,35 @@ class GroupedDense(ConfiguredLayer):
 
 
 @functools.cache
-def raw_op_has_gradients(dilated: bool = False) -> bool:
+def raw_op_has_gradients(dilated: bool = False, dtype: str = "float32") -> bool:
     """Whether TensorFlow's own convolution can be trained in groups on this machine.
 
     Its plain CPU kernels refuse ("Gradients for grouped convolutions are not supported
     on CPU"), those of oneDNN do not. TensorFlow chooses by the kind of CPU and has no
-    public way to ask, so the gradients are tried, once in a process.
+    public way to ask, so the gradients are tried, once in a process for each dtype:
+    oneDNN has them in float32 and bfloat16.
     """
     settings = {"padding": "SAME", "dilations": [1, 2, 2, 1] if dilated else [1] * 4}
-    return _gradients_run(groups=2, **settings)
+    return _gradients_run(2, dtype, **settings)
 
 
 @functools.cache
-def plain_op_has_gradients(dilated: bool) -> bool:
+def plain_op_has_gradients(dilated: bool, dtype: str = "float32") -> bool:
     """Whether TensorFlow's convolution without groups can be trained on this machine.
 
     A dilated one cannot be on the CPUs of which `raw_op_has_gradients` speaks.
     """
-    settings = {"padding": "SAME", "dilations": [1, 2, 2, 1]}
-    return not dilated or _gradients_run(groups=1, **settings)
+    settings = {"padding": "SAME", "dilations": [1, 2, 2, 1] if dilated else [1] * 4}
+    return _gradients_run(1, dtype, **settings)
 
 
-def _gradients_run(groups: int, **settings: Any) -> bool:
+def _gradients_run(groups: int, dtype: str, **settings: Any) -> bool:
     import tensorflow as tf
 
     # The ops themselves: no tape records within `init_scope`.
     with tf.init_scope():
-        inputs, kernel = tf.ones((1, 4, 4, 4)), tf.ones((3, 3, 4 // groups, 4))
+        inputs = tf.ones((1, 4, 4, 4), dtype)
+        kernel = tf.ones((3, 3, 4 // groups, 4), dtype)
         own = {"out_backprop": inputs, "strides": [1, 1, 1, 1], **settings}
         try:
             tf.raw_ops.Conv2DBackpropInput(

@@ -71,6 +71,7 @@ class PolynomialFeatures(ConfiguredLayer):
 
     def call(self, inputs: Tensor) -> Tensor:
         """The products, degree by degree."""
+        inputs = ops.cast(inputs, self.compute_dtype)  # products of integers overflow
         columns = [ops.ones_like(inputs[..., :1])] if self.include_bias else []
         for chosen in self._chosen(inputs.shape[-1]):
             # One gather a factor: column j is the product over k of input chosen[j][k].

@@ -11,6 +11,7 @@ from keras_fitkit.quantization import activations
 
 WIDEST = 5  # of a depthwise kernel
 MOST_GROUPS = 4
+_GROUPED = ("Conv1D", "Conv2D", "Conv3D")
 _HARD = ("hard_silu", "hard_swish")
 
 
@@ -50,16 +51,18 @@ def warn_if_slow(model: Any) -> None:
 
 
 def _is_wide(layer: Any) -> bool:
-    if not kernels.is_one_of(layer, kernels.DEPTHWISE):
+    depthwise = kernels.is_one_of(layer, kernels.DEPTHWISE)
+    if kernels.is_one_of(layer, _GROUPED):  # one input channel a group is that too
+        depthwise = layer.groups > 1 and layer.kernel.shape[-2] == 1
+    if not depthwise:
         return False
     return bool(max(layer.kernel_size) > WIDEST)
 
 
 def _has_many_groups(layer: Any) -> bool:
-    groups = getattr(layer, "groups", 1)
-    if not kernels.is_one_of(layer, ("Conv1D", "Conv2D", "Conv3D")):
+    if not kernels.is_one_of(layer, _GROUPED):
         return False
-    return bool(MOST_GROUPS < groups < layer.filters)
+    return bool(layer.groups > MOST_GROUPS and layer.kernel.shape[-2] > 1)
 
 
 def _gates(call: graph.Call) -> bool:

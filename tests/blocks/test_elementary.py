@@ -169,3 +169,10 @@ def test_efficient_channel_attention_by_hand():
 def test_make_divisible_keeps_nine_tenths(value, rounded):
     assert make_divisible(value) == rounded
     assert rounded >= 0.9 * value
+
+
+def test_products_of_integers_do_not_overflow():
+    inputs = keras.Input((2,), dtype="uint8")
+    model = keras.Model(inputs, kf.blocks.PolynomialFeatures(2)(inputs))
+    found = keras.ops.convert_to_numpy(model(np.array([[200, 3]], "uint8")))
+    assert found.tolist() == [[1, 200, 3, 200 * 200, 200 * 3, 3 * 3]]

@@ -248,3 +248,22 @@ def test_what_leaves_nothing_is_named():
     model = keras.Model(inputs, kf.blocks.ConvNormAct(4)(inputs))
     with pytest.raises(ValueError, match=r"opened by `kf\.expand\(model\)`"):
         kf.factorize(model, rank=2)
+
+
+def test_data_by_name_goes_to_its_input():
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    z, a = keras.Input((16,), name="z"), keras.Input((16,), name="a")
+    both = [keras.layers.Dense(16, name=f"on_{one.name}")(one) for one in (z, a)]
+    model = keras.Model([z, a], keras.layers.Concatenate()(both))
+    thin = rng.normal(size=(64, 3)).astype("float32")
+    xz = thin @ rng.normal(size=(3, 16)).astype("float32")
+    xa = thin @ rng.normal(size=(3, 16)).astype("float32")
+    expected = keras.ops.convert_to_numpy(model([xz, xa]))
+    for data in ([xz, xa], {"z": xz, "a": xa}):
+        small = kf.factorize(model, rank=3, data=data)
+        found = keras.ops.convert_to_numpy(small([xz, xa]))
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+    for wrong in ({"z": xz, "b": xa}, [xz], [xz, xa[:, :5]]):
+        with pytest.raises(ValueError, match="`data` must be arrays of the shapes"):
+            kf.factorize(model, rank=3, data=wrong)

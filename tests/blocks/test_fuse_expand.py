@@ -322,3 +322,26 @@ def test_blocks_inside_wrappers_are_reported():
         assert [one.name for one in report.kept] == [path]
     _, report = kf.replace_grouped_conv(model, return_report=True)
     assert [one.name for one in report.kept] == ["u/slow"]
+
+
+class Named(keras.layers.Layer):
+    """Its parts have the names of methods."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.expand = keras.layers.Dense(6)
+        self.fuse = keras.layers.Dense(4)
+
+    def build(self, shape):
+        self.expand.build(shape)
+        self.fuse.build((*shape[:-1], 6))
+
+    def call(self, x):
+        return self.fuse(self.expand(x))
+
+
+@pytest.mark.parametrize("transform", [kf.expand, kf.fuse])
+def test_sublayers_called_expand_are_no_offer(transform):
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, Named(name="own")(inputs))
+    assert isinstance(transform(model).get_layer("own"), Named)

@@ -134,10 +134,10 @@ def test_tensorflow_gets_plain_operations(monkeypatch):
         graph = step.get_concrete_function(tf.TensorSpec((2, 9, 8, 8))).graph
         return [one.type for one in graph.get_operations()]
 
-    monkeypatch.setattr(grouped, "raw_op_has_gradients", lambda dilated: True)
+    monkeypatch.setattr(grouped, "raw_op_has_gradients", lambda *_: True)
     assert operations(made(4)).count("Conv2D") == 1
     assert "Split" not in operations(made(4))
-    monkeypatch.setattr(grouped, "raw_op_has_gradients", lambda dilated: False)
+    monkeypatch.setattr(grouped, "raw_op_has_gradients", lambda *_: False)
     assert operations(made(4)).count("Conv2D") == 4
     assert "DepthwiseConv2dNative" in operations(made(8))
     for layer in (made(4), made(8)):  # no function of its own, compiled apart
@@ -150,7 +150,7 @@ def test_raw_op_and_one_by_one_are_the_same(monkeypatch, settings):
     layer = made(4, **settings)
     found = []
     for raw in (True, False):
-        monkeypatch.setattr(grouped, "raw_op_has_gradients", lambda _, raw=raw: raw)
+        monkeypatch.setattr(grouped, "raw_op_has_gradients", lambda *_, raw=raw: raw)
         found.append(array(layer(images())))
     np.testing.assert_allclose(*found, atol=2e-6)
 
@@ -201,7 +201,7 @@ def test_dilated_convolutions_have_gradients(groups):
 
 @pytest.mark.tensorflow_only
 def test_channels_first_by_the_raw_op(monkeypatch):
-    monkeypatch.setattr(grouped, "raw_op_has_gradients", lambda dilated: True)
+    monkeypatch.setattr(grouped, "raw_op_has_gradients", lambda *_: True)
     layer = made(4, first=True, padding="same")
     found = array(layer(images().transpose(0, 3, 1, 2)))
     expected = by_hand(layer, images()).transpose(0, 3, 1, 2)
@@ -252,3 +252,22 @@ def test_groups_that_do_not_divide_the_inputs_are_named():
         ValueError, match=r"Layer 'd': `groups` must be a divisor of the 7"
     ):
         kf.blocks.GroupedDense(6, 2, name="d").build((None, 7))
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("dtype", ["mixed_float16", "float64", "mixed_bfloat16"])
+def test_it_trains_in_every_precision(dtype, dilation):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 8), dtype="float64" if dtype == "float64" else None)
+    x = kf.blocks.GroupedConv2D(
+        8, 3, groups=2, padding="same", dilation_rate=dilation, dtype=dtype
+    )(inputs)
+    x = keras.layers.GlobalAveragePooling2D(dtype="float32")(x)
+    model = keras.Model(inputs, keras.layers.Dense(1, dtype="float32")(x))
+    model.compile("sgd", "mse")
+    before = keras.ops.convert_to_numpy(model.layers[1].kernel.value).copy()
+    rows = np.random.default_rng(0).normal(size=(4, 8, 8, 8))
+    model.train_on_batch(rows, np.ones((4, 1)))
+    after = keras.ops.convert_to_numpy(model.layers[1].kernel.value)
+    assert np.isfinite(after).all()
+    assert (before != after).any()
