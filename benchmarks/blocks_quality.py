@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import os
 import statistics
 import tempfile
@@ -82,6 +83,33 @@ def _low_rank(x: Any, filters: int, name: str, strides: int = 1, **own: Any) -> 
     return keras.layers.ReLU()(keras.layers.BatchNormalization(momentum=momentum)(x))
 
 
+def _attended(attention: Any) -> Block:
+    """A convolution with norm and ReLU, then channel attention."""
+
+    def apply(x: Any, filters: int, name: str, **own: Any) -> Any:
+        x = b.conv_norm_act(x, filters, name=name, **own)
+        return attention(name=f"{name}_attention")(x)
+
+    return apply
+
+
+def _shared(x: Any, filters: int, name: str, strides: int = 1, **own: Any) -> Any:
+    """A convolution to the width, then another one twice."""
+    x = b.conv_norm_act(x, filters, strides=strides, name=name, **own)
+    block = b.ConvNormAct(filters, **own)
+    return b.shared_stack(x, block, 2, name=f"{name}_stack")
+
+
+def _grouped(x: Any, filters: int, name: str, strides: int = 1, **own: Any) -> Any:
+    """A convolution in 4 groups, then a shuffle, with norm and ReLU."""
+    x = b.GroupedConv2D(
+        filters, 3, groups=4, strides=strides, padding="same", use_bias=False, name=name
+    )(x)
+    x = b.ChannelShuffle(4)(x)
+    momentum = own["norm_momentum"]
+    return keras.layers.ReLU()(keras.layers.BatchNormalization(momentum=momentum)(x))
+
+
 BLOCKS: dict[str, Block] = {
     "conv": b.conv_norm_act,
     "separable": b.separable_block,
@@ -96,6 +124,10 @@ BLOCKS: dict[str, Block] = {
     "rep": b.rep_conv,
     "mobileone": _with(b.mobile_one, branches=2),
     "low-rank": _low_rank,
+    "squeeze-excite": _attended(functools.partial(b.SqueezeExcite, 0.25)),
+    "eca": _attended(b.EfficientChannelAttention),
+    "shared-stack": _shared,
+    "grouped": _grouped,
 }
 
 

@@ -192,12 +192,14 @@ def rebuild(
         graph: of the model.
         call: given a node and its arguments, gives its outputs in their structure.
         begin: given an input of the model and the new one, gives what is used for it.
-        make: makes the new input for one of the model. Defaults to `new_input`.
+        make: makes the new input for one of the model. Defaults to `new_input`, which
+            keeps the name.
 
     Returns:
         Inputs and outputs for a `keras.Model`, in the structures of the model's.
     """
-    inputs = keras.tree.map_structure(make or new_input, input_structure(graph.model))
+    made = make or functools.partial(new_input, graph.model)
+    inputs = keras.tree.map_structure(made, input_structure(graph.model))
     values = {
         id(old): begin(old, new)
         for old, new in zip(graph.model.inputs, keras.tree.flatten(inputs), strict=True)
@@ -225,9 +227,23 @@ def output_structure(model: Any) -> Any:
     return model.outputs[0] if isinstance(model, keras.Sequential) else model.output
 
 
-def new_input(tensor: Any) -> Any:
-    """An input of the same shape, dtype and name."""
-    return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name)
+def new_input(model: Any, tensor: Any) -> Any:
+    """An input of the same shape, dtype and name as one of a model's."""
+    name = _input_names(model).get(id(tensor), tensor.name)
+    return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=name)
+
+
+def _input_names(model: Any) -> dict[int, str | None]:
+    """Of the input layers, by the id of the tensor.
+
+    Unnamed inputs are "input_layer_2" among the layers, "keras_tensor_9" as tensors. A
+    Sequential model does not list its input: unnamed, it gets a new name.
+    """
+    if isinstance(model, keras.Sequential):
+        auto = model.inputs[0].name.startswith("keras_tensor")
+        return {id(model.inputs[0]): None if auto else model.inputs[0].name}
+    inputs = [one for one in model.layers if isinstance(one, keras.layers.InputLayer)]
+    return {id(one.output): one.name for one in inputs}
 
 
 @functools.cache

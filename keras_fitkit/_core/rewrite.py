@@ -61,7 +61,7 @@ class Rewriter:
 
     def input_of(self, model: Any, tensor: Any) -> Any:
         """The new input of a model in place of one of its own."""
-        return graph.new_input(tensor)
+        return graph.new_input(model, tensor)
 
     def value(self, variable: Any) -> Any:
         """What a copy of a layer gets in place of a variable's value."""
@@ -229,12 +229,18 @@ def _is_layer(operation: Any) -> bool:
 
 
 def offers(layer: Any, method: str) -> bool:
-    """Whether a layer, not a model, has a method of this name.
+    """Whether a layer, not a model, has a method of this name that tells what it does.
 
-    A method of its class: a sublayer in an attribute `expand` can be called as well.
+    A method of its class: a sublayer in an attribute `expand` can be called as well. A
+    class that overrides `call` does something else than what the method that it
+    inherits was written for.
     """
-    found = getattr(type(layer), method, None)
-    return not isinstance(layer, keras.Model) and callable(found)
+    kind = type(layer)
+    if isinstance(layer, keras.Model) or not callable(getattr(kind, method, None)):
+        return False
+    owner = next(one for one in kind.__mro__ if method in vars(one))
+    described = getattr(owner, "call", keras.layers.Layer.call)
+    return described is keras.layers.Layer.call or kind.call is described
 
 
 def expanded(

@@ -125,6 +125,7 @@ def _plain(layer: Any) -> bool:
         and tuple(layer.dilation_rate) == (1, 1)
         and layer.activation is keras.activations.linear
         and getattr(layer, "depth_multiplier", 1) == 1
+        and _folding.is_kernel_plain(layer)
     )
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import string
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from keras import layers
 
-from keras_fitkit._core import arrays
+from keras_fitkit.blocks import _factor_layers
+from keras_fitkit.blocks._plan import Wiring
 from keras_fitkit.blocks._svd import Matrix
 
 
@@ -70,7 +70,7 @@ class EinsumForm:
         count = math.prod(array.shape[axis] for axis in last)
         return np.transpose(array, first + last).reshape(-1, count)
 
-    def make(self, layer: Any, down: Matrix, up: Matrix) -> Callable[[Any], Any]:
+    def make(self, layer: Any, down: Matrix, up: Matrix) -> Wiring:
         """Two layers of this kind, the second one with bias and activation."""
         rank = down.shape[1]
         letter = next(
@@ -82,28 +82,13 @@ class EinsumForm:
         for one in self.contracted:
             between = between.replace(one, "")
         between += letter
-        common = {"dtype": layer.dtype_policy, "trainable": layer.trainable}
         first = layers.EinsumDense(
             f"{self.inputs},{self.contracted}{letter}->{between}",
             output_shape=self._shape(layer, between, letter, rank),
-            name=f"{layer.name}_down",
-            **common,
+            **_factor_layers.own_of(layer),
         )
-        config = layer.get_config()
-        second = layers.EinsumDense.from_config(
-            {
-                **config,
-                "equation": f"{between},{letter}{self.kept}->{self.outputs}",
-                "name": f"{layer.name}_up",
-            }
-        )
-        shape = layer.get_build_config()["input_shape"]
-        first.build(shape)
-        second.build(first.compute_output_shape(shape))
-        first.set_weights([down.reshape(first.kernel.shape)])
-        bias = [] if layer.bias is None else [arrays.to_numpy(layer.bias)]
-        second.set_weights([up.reshape(second.kernel.shape), *bias])
-        return lambda inputs: second(first(inputs))
+        equation = f"{between},{letter}{self.kept}->{self.outputs}"
+        return _factor_layers.pair(layer, first, {"equation": equation}, down, up)
 
     def _shape(self, layer: Any, between: str, letter: str, rank: int) -> Any:
         """The sizes of `between` without the examples', as the layer has them."""

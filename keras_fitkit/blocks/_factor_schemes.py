@@ -13,10 +13,9 @@ import numpy as np
 from keras import layers, ops
 
 from keras_fitkit._core import arrays
-from keras_fitkit.blocks import _macs, _svd, low_rank
+from keras_fitkit.blocks import _factor_layers, _folding, _macs, _svd, low_rank
 from keras_fitkit.blocks._einsum import EinsumForm
 from keras_fitkit.blocks._svd import Matrix
-from keras_fitkit.blocks.low_rank import LowRankConv2D, LowRankDense
 
 Kinds = (layers.Dense, layers.EinsumDense, layers.Conv2D)
 
@@ -64,20 +63,19 @@ class Scheme:
         found = self.macs(rank)
         return self.params(rank) if found is None else found
 
+    def largest(self, rank: int, cost: int) -> int:
+        """The largest rank up to the given one that costs less than `cost`, or 0."""
+        return min(rank, self.full, (cost - 1) // max(self.cost(1), 1))
+
 
 def obstacle(layer: Any) -> str:
     """Why a layer of `Kinds` cannot be factorized; empty if it can."""
-    if getattr(layer, "quantization_mode", None) or getattr(
-        layer, "lora_enabled", False
-    ):
+    if not _folding.is_kernel_plain(layer):
         return "its kernel is quantized or has LoRA"
     if type(layer) not in Kinds:
         return f"a {type(layer).__name__}, which may compute otherwise"
-    if isinstance(layer, layers.Conv2D):
-        if layer.groups != 1:
-            return f"{layer.groups} groups: what is left of each is small"
-        if tuple(layer.dilation_rate) != (1, 1):
-            return "dilated"
+    if isinstance(layer, layers.Conv2D) and layer.groups != 1:
+        return f"{layer.groups} groups: what is left of each is small"
     if isinstance(layer, layers.EinsumDense) and EinsumForm.of(layer) is None:
         return f"the equation {layer.equation!r} has no product of two matrices"
     return ""
@@ -111,9 +109,7 @@ def _dense(layer: Any, nodes: Sequence[Any]) -> Scheme:
     kernel = _float64(layer.kernel)
     places = total(_macs.positions(node.outputs[0].shape) for node in nodes)
     inputs, units = kernel.shape
-
-    def make(down: Matrix, up: Matrix) -> Any:
-        return LowRankDense.of_factors(layer, down, up, **_own(layer)).expand()
+    make = functools.partial(_factor_layers.of_dense, layer)
 
     def rows(array: Any) -> Matrix:
         return np.reshape(array, (-1, inputs))
@@ -140,18 +136,16 @@ def _conv(layer: Any, nodes: Sequence[Any], name: str) -> Scheme:
     after = total(_macs.pixels(layer, node.outputs[0].shape) for node in nodes)
     if name == "channel":
         costs = (height * width * channels, filters, after, after)
-        size, strides = (height, width), layer.strides
+        size, steps = (height, width), (layer.strides, layer.dilation_rate)
     else:
         between = total(_columns(layer, node) for node in nodes)
         costs = (height * channels, width * filters, between, after)
-        size, strides = (height, 1), (layer.strides[0], 1)
-
-    def make(down: Matrix, up: Matrix) -> Any:
-        made = LowRankConv2D.of_factors(layer, name, down, up, **_own(layer))
-        return made.expand()
+        size = (height, 1)
+        steps = ((layer.strides[0], 1), (layer.dilation_rate[0], 1))
+    make = functools.partial(_factor_layers.of_conv, layer, name)
 
     def rows(array: Any) -> Matrix:
-        return _patches(layer, array, size, strides)
+        return _patches(layer, array, size, *steps)
 
     return Scheme(name, low_rank.conv_matrix(kernel, name), *costs, rows, make)
 
@@ -164,7 +158,7 @@ def _columns(layer: Any, node: Any) -> int | None:
     return _macs.product(sizes)
 
 
-def _patches(layer: Any, array: Any, size: Any, strides: Any) -> Matrix:
+def _patches(layer: Any, array: Any, size: Any, strides: Any, dilation: Any) -> Matrix:
     if layer.data_format == "channels_first":
         array = np.transpose(array, (0, 2, 3, 1))
     if size == (1, 1):
@@ -175,15 +169,12 @@ def _patches(layer: Any, array: Any, size: Any, strides: Any) -> Matrix:
                 ops.convert_to_tensor(array),
                 size=size,
                 strides=strides,
+                dilation_rate=dilation,
                 padding=layer.padding,
                 data_format="channels_last",
             )
         )
     return np.reshape(found, (-1, found.shape[-1]))
-
-
-def _own(layer: Any) -> dict[str, Any]:
-    return {"name": layer.name, "trainable": layer.trainable}
 
 
 def _float64(variable: Any) -> Matrix:

@@ -110,11 +110,15 @@ def _unfit(layer: Any, norm: Any, rank: int) -> str:
     first = getattr(layer, "data_format", None) == "channels_first"
     if norm.axis % rank != (1 if first else rank - 1):
         return "its axis is not that of the channels"
-    if getattr(layer, "quantization_mode", None) or getattr(
-        layer, "lora_enabled", False
-    ):
+    if not is_kernel_plain(layer):
         return f"the kernel of '{layer.name}' is quantized or has LoRA"
     return ""
+
+
+def is_kernel_plain(layer: Any) -> bool:
+    """Whether the kernel is one variable of floats: not quantized, without LoRA."""
+    quantized = getattr(layer, "quantization_mode", None)
+    return not (quantized or getattr(layer, "lora_enabled", False))
 
 
 def folded_layer(layer: Any, norm: Any) -> Any:

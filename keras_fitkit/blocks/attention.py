@@ -23,8 +23,8 @@ class SqueezeExcite(SpatialBlock):
 
     Global average pooling, 1x1 convolution to S channels, activation, 1x1 convolution
     back to C, gate, product. Both convolutions have a bias. Hu et al.,
-    "Squeeze-and-Excitation Networks", 2017, arXiv:1709.01507 (`ratio=1 / 16`, ReLU and
-    sigmoid). MobileNetV3: `ratio=0.25, divisor=8, gate="hard_sigmoid"`.
+    "Squeeze-and-Excitation Networks", 2017, arXiv:1709.01507, figure 1: `ratio=1 / 16`,
+    ReLU and sigmoid. MobileNetV3: `ratio=0.25, divisor=8, gate="hard_sigmoid"`.
 
     Parameters: 2 C S + S + C.
 
@@ -122,7 +122,7 @@ class EfficientChannelAttention(SpatialBlock):
     Global average pooling, a convolution of k along the channels, sigmoid, product.
     Without `kernel_size`, k is the odd number next to |log2(C) + 1| / 2 from below or
     one above, at least 3. Wang et al., "ECA-Net: Efficient Channel Attention for Deep
-    Convolutional Neural Networks", 2019, arXiv:1910.03151.
+    Convolutional Neural Networks", 2019, arXiv:1910.03151, figure 2.
 
     Parameters: k.
 

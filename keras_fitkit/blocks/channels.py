@@ -20,7 +20,8 @@ class ChannelShuffle(ConfiguredLayer):
     With C channels in g groups, channel j * g + i of the output is channel
     i * C / g + j of the input. Put it between two grouped convolutions, which would
     otherwise never see each other's channels. Zhang et al., "ShuffleNet: An Extremely
-    Efficient Convolutional Neural Network for Mobile Devices", 2017, arXiv:1707.01083.
+    Efficient Convolutional Neural Network for Mobile Devices", 2017, arXiv:1707.01083,
+    figure 1.
 
     Args:
         groups: an integer >= 1 that divides the channels.

@@ -7,6 +7,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from keras_fitkit._core import arguments, rows, selection
 from keras_fitkit._core.rewrite import Replacement, Rewriter
 from keras_fitkit._core.selection import Choice, Selection
@@ -49,14 +51,18 @@ def factorize(
         model: a built functional or Sequential model, with nested models of that kind.
             It is not changed. Inside composite layers nothing is factorized: use
             `kf.expand` before.
-        rank: the rank of every layer, an integer >= 1.
+        rank: the rank of every layer, an integer >= 1. A layer in which no scheme saves
+            MACs at this rank stays; one that keeps more in a scheme that stops saving
+            before takes that one, at the last rank at which it saves.
         explained_variance: the fraction of the squared singular values that each layer
             keeps at least, in (0, 1]. The smallest such rank is taken.
         target_macs: the MACs of the result as a fraction of the model's, in (0, 1). The
             variance that each layer keeps is the largest that reaches it.
         data: some inputs of the model (arrays with rows; a hundred are often enough).
             What is kept is then measured in the layers' outputs on them, by the second
-            moments of their inputs, and not in the kernels. Defaults to None.
+            moments of their inputs, and not in the kernels: exactly for dense layers
+            and "channel", and for "spatial" as the sum over the columns of the kernel,
+            without what neighbouring columns have in common. Defaults to None.
         layers: which layers: patterns or layers, as for `PruneSchedule`. Defaults to
             all.
         exclude: which layers not. Defaults to none.
@@ -200,11 +206,19 @@ def _check_rank(rank: Any, candidates: list[_Candidate]) -> None:
 
 
 def _decompose(model: Any, candidates: list[_Candidate], data: Any) -> None:
+    for one in candidates:
+        if not all(np.isfinite(scheme.matrix).all() for scheme in one.schemes):
+            allowed = "a model with finite weights"
+            received = f"NaN or infinity in '{one.path}'"
+            raise ValueError(arguments.message("model", allowed, received))
     moments = Moments()
     if data is not None:
         by_id = {id(one.layer): one for one in candidates if one.schemes}
 
         def take(key: int, array: Any) -> None:
+            if not np.isfinite(array).all():
+                allowed = f"inputs for which what '{by_id[key].path}' takes is finite"
+                raise ValueError(arguments.message("data", allowed, "NaN or infinity"))
             for scheme in by_id[key].schemes:
                 moments.add((key, scheme.name), scheme.rows(array))
 
@@ -231,15 +245,14 @@ def _at_rank(one: _Candidate, rank: int) -> _Decided:
     """The scheme that keeps most of those that save."""
     if one.reason:
         return _Decided(0, 0, one.reason)
-    saving = [
-        place
-        for place, scheme in enumerate(one.schemes)
-        if rank <= scheme.full and scheme.cost(rank) < one.cost
-    ]
-    if not saving:
+    ranks = [scheme.largest(rank, one.cost) for scheme in one.schemes]
+    if rank not in ranks:
         return _Decided(0, 0, f"rank {rank} does not save MACs")
-    place = max(saving, key=lambda place: one.parts[place].variance(rank))
-    return _Decided(place, rank)
+    # A scheme may keep more at the last rank at which it saves than another at `rank`:
+    # without it more ranks could mean more error.
+    kept = [part.variance(own) for part, own in zip(one.parts, ranks, strict=True)]
+    place = kept.index(max(kept))
+    return _Decided(place, ranks[place])
 
 
 def _at_variance(one: _Candidate, variance: float) -> _Decided:

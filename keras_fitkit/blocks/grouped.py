@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -69,14 +69,12 @@ class GroupedConv2D(keras.layers.Conv2D):
         if filters % groups:
             allowed = f"a divisor of filters={filters}"
             raise ValueError(arguments.message("groups", allowed, groups))
-        for name in ("strides", "dilation_rate"):
-            if name in kwargs:
-                kwargs[name] = _arguments.pair(name, kwargs[name])
-        if "padding" in kwargs:
-            arguments.choice("padding", kwargs["padding"], ("valid", "same"))
-        if "activation" in kwargs:
-            _arguments.activation("activation", kwargs["activation"])
-        super().__init__(filters, kernel_size, groups=groups, **kwargs)
+        checked = {
+            name: _CHECKS[name](name, kwargs[name])
+            for name in kwargs
+            if name in _CHECKS
+        }
+        super().__init__(filters, kernel_size, groups=groups, **{**kwargs, **checked})
 
     def build(self, input_shape: Any) -> None:
         """Makes kernel and bias; the groups must divide the input channels."""
@@ -145,6 +143,30 @@ class GroupedConv2D(keras.layers.Conv2D):
             padding=self.padding.upper(),
             dilations=list(self.dilation_rate),
         )
+
+
+def _padding(name: str, value: object) -> str:
+    lower = value.lower() if isinstance(value, str) else value
+    return arguments.choice(name, lower, ("valid", "same"))
+
+
+def _activation(name: str, value: Any) -> Any:
+    # Keras's layer takes a layer as well.
+    is_layer = isinstance(value, keras.layers.Layer)
+    return value if is_layer else _arguments.activation(name, value)
+
+
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "strides": _arguments.pair,
+    "dilation_rate": _arguments.pair,
+    "padding": _padding,
+    "data_format": _arguments.data_format,
+    "activation": _activation,
+    "kernel_initializer": _arguments.initializer,
+    "bias_initializer": _arguments.initializer,
+    "kernel_regularizer": _arguments.regularizer,
+    "bias_regularizer": _arguments.regularizer,
+}
 
 
 @serializable

@@ -42,7 +42,8 @@ VARIANTS = {
 }
 
 
-HARD = ("hard_swish", "hard_silu", "hard_sigmoid")
+# Slow in int8, or steps of several operations there.
+SLOW = ("hard_swish", "hard_silu", "hard_sigmoid", "swish", "silu", "sigmoid", "mish")
 
 
 def activation_name(function: Any) -> str:
@@ -68,7 +69,7 @@ class InvertedResidual(ConvBlock):
     - "minimalistic": the form of V3 for int8 and microcontrollers: ReLU, 3x3, no
       squeeze-and-excite.
     - "efficientnet": swish, M = int(C t); the squeezed width is a fraction of C, with
-      swish and sigmoid. Tan and Le, "EfficientNet", 2019, arXiv:1905.11946.
+      swish and sigmoid. Tan and Le, "EfficientNet", 2019, arXiv:1905.11946, table 1.
 
     Parameters: C M + k^2 M + M N, and 4 (2 M + N) of the normalizations; without the
     terms C M and 4 M for t = 1; with squeezed width S: 2 M S + S + M more.
@@ -132,7 +133,7 @@ class InvertedResidual(ConvBlock):
         self.variant = arguments.choice("variant", variant, tuple(VARIANTS))
         self.drop_rate = _arguments.rate("drop_rate", drop_rate)
         if variant == "minimalistic":
-            if activation_name(self.activation) in HARD:
+            if activation_name(self.activation) in SLOW:
                 allowed = "ReLU or the like with variant='minimalistic'"
                 raise ValueError(arguments.message("activation", allowed, activation))
             for name, value, only in (

@@ -103,18 +103,11 @@ class LowRankDense(Block):
         _check_source(layer, layers.Dense, "keras.layers.Dense")
         kernel = arrays.to_numpy(layer.kernel)
         rank = arguments.integer("rank", rank, low=1, high=min(kernel.shape))
-        return cls.of_factors(layer, *factors(kernel, rank), **kwargs)
-
-    @classmethod
-    def of_factors(
-        cls, layer: Any, down: Matrix, up: Matrix, **kwargs: Any
-    ) -> LowRankDense:
-        """A layer like a given one, with the product of two matrices as its kernel."""
         given = {"activation": layer.activation, "use_bias": layer.use_bias}
         given["dtype"] = layer.dtype_policy
-        made = cls(layer.units, down.shape[1], **{**given, **kwargs})
+        made = cls(layer.units, rank, **{**given, **kwargs})
         made.build(layer.get_build_config()["input_shape"])
-        made.set_weights([down, up, *_bias(layer)])
+        made.set_weights([*factors(kernel, rank), *_bias(layer)])
         return made
 
     def plan(self, channels: int) -> Plan:
@@ -219,29 +212,14 @@ class LowRankConv2D(SpatialBlock):
         if layer.groups != 1 or layer.dilation_rate != (1, 1):
             allowed = "a Conv2D with groups=1 and dilation_rate=1"
             raise ValueError(arguments.message("layer", allowed, layer))
-        made = cls._like(layer, rank, **kwargs)
-        kernel = arrays.to_numpy(layer.kernel)
-        down, up = conv_factors(kernel, made.rank, made.scheme)
-        made.set_weights([down, up, *_bias(layer)])
-        return made
-
-    @classmethod
-    def of_factors(
-        cls, layer: Any, scheme: str, down: Matrix, up: Matrix, **kwargs: Any
-    ) -> LowRankConv2D:
-        """A layer like a given one, with two matrices' product as that of `scheme`."""
-        made = cls._like(layer, down.shape[1], scheme=scheme, **kwargs)
-        pair = conv_kernels(tuple(layer.kernel.shape), scheme, down, up)
-        made.set_weights([*pair, *_bias(layer)])
-        return made
-
-    @classmethod
-    def _like(cls, layer: Any, rank: int, **kwargs: Any) -> LowRankConv2D:
         given = {"data_format": layer.data_format, "dtype": layer.dtype_policy}
         for name in ("strides", "padding", "activation", "use_bias"):
             given[name] = getattr(layer, name)
         made = cls(layer.filters, layer.kernel_size, rank, **{**given, **kwargs})
         made.build(layer.get_build_config()["input_shape"])
+        kernel = arrays.to_numpy(layer.kernel)
+        down, up = conv_factors(kernel, made.rank, made.scheme)
+        made.set_weights([down, up, *_bias(layer)])
         return made
 
     def plan(self, channels: int) -> Plan:

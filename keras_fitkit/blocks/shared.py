@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import keras
@@ -26,7 +27,7 @@ class SharedStack(Block):
     (`normalization="batch"`), or they give way to layer normalizations over the
     channels, which the steps share ("layer"). What has no batch normalization is used
     as it is. Lan et al., "ALBERT: A Lite BERT for Self-supervised Learning of Language
-    Representations", 2019, arXiv:1909.11942.
+    Representations", 2019, arXiv:1909.11942 ("cross-layer parameter sharing").
 
     Parameters: those of the block, its batch normalizations times n, or 2 in place of 4
     for each channel with "layer".
@@ -69,10 +70,11 @@ class SharedStack(Block):
         self.normalization = choice
         if not isinstance(block, keras.layers.Layer):
             raise TypeError(arguments.message("block", "a Keras layer", block))
-        if block.built and block.variables:
+        if block.built and block.weights:
             hint = "Its weights would not be used: give a new layer."
             text = arguments.message("block", "a layer that is not built", block, hint)
             raise ValueError(text)
+        _check_one_input(block)
         # Only the pattern: Keras must not track a layer that never runs.
         self._pattern = (type(block), block.get_config())
         first = getattr(block, "data_format", None) == "channels_first"
@@ -178,6 +180,20 @@ class SharedStack(Block):
 shared_stack = functional(
     SharedStack, "keras.Input((8, 8, 16)), kf.blocks.ConvNormAct(16), repeats=4"
 )
+
+
+def _check_one_input(block: Any) -> None:
+    """Attention, say, takes a query and a value."""
+    needed = [
+        one.name
+        for one in inspect.signature(block.call).parameters.values()
+        if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD
+    ]
+    if len(needed) > 1:
+        hint = "Wrap it in a layer of your own that hands its input to all of them."
+        received = f"{type(block).__name__}({', '.join(needed)})"
+        allowed = "a layer of one input"
+        raise ValueError(arguments.message("block", allowed, received, hint))
 
 
 def _plain(config: Any) -> Any:

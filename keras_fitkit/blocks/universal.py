@@ -30,7 +30,7 @@ class UniversalInvertedBottleneck(ConvBlock):
     | None | None | FFN |
 
     Qin et al., "MobileNetV4 - Universal Models for the Mobile Ecosystem", 2024,
-    arXiv:2404.10518.
+    arXiv:2404.10518, figure 4.
 
     Parameters, kernels s and k: s^2 C + C M + k^2 M + M N, and 4 for each channel that
     is normalized: C at the start, M after the expansion, M in the middle, N at the end.

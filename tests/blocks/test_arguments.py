@@ -89,3 +89,20 @@ def test_the_form_for_int8_has_no_hard_swish():
     own = {"variant": "minimalistic", "activation": "hard_swish"}
     with pytest.raises(ValueError, match="ReLU or the like with variant='minimalis"):
         kf.blocks.InvertedResidual(8, **own)
+
+
+def test_a_minimalistic_block_has_cheap_activations():
+    with pytest.raises(ValueError, match="`activation` must be ReLU or the like with"):
+        kf.blocks.InvertedResidual(8, variant="minimalistic", activation="swish")
+
+
+def test_a_shared_block_takes_one_input():
+    block = keras.layers.MultiHeadAttention(2, 4)
+    with pytest.raises(ValueError, match=r"`block` must be a layer of one input\."):
+        kf.blocks.SharedStack(block, 2)
+
+
+def test_a_shared_block_without_weights_is_never_too_late():
+    """Dropout has a seed state and nothing that would be lost."""
+    stack = kf.blocks.SharedStack(keras.layers.Dropout(0.5), 2)
+    assert stack(keras.ops.ones((2, 3)), training=False).shape == (2, 3)

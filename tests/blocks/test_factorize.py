@@ -3,10 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import keras_fitkit as kf
+from keras_fitkit.blocks import _factor_schemes as forms
 from tests.blocks.cases import randomized
 from tests.blocks.models import close, images, nested, nested_data, outputs
 
@@ -123,7 +124,6 @@ def test_a_separable_kernel_is_found_in_space():
 def test_only_what_saves_is_factorized():
     model = model_of(
         layers.Conv2D(8, 3, groups=2, name="grouped"),
-        layers.Conv2D(8, 3, dilation_rate=2, padding="same", name="dilated"),
         layers.DepthwiseConv2D(3, padding="same", name="depthwise"),
         layers.Flatten(),
         layers.Dense(4, name="small"),
@@ -131,7 +131,6 @@ def test_only_what_saves_is_factorized():
     same, report = kf.factorize(model, rank=4, return_report=True)
     assert {row.name: row.reason for row in report.layers} == {
         "grouped": "2 groups: what is left of each is small",
-        "dilated": "dilated",
         "small": "rank 4 does not save MACs",
     }
     close(outputs(same, images()), outputs(model, images()), 0)
@@ -267,3 +266,114 @@ def test_data_by_name_goes_to_its_input():
     for wrong in ({"z": xz, "b": xa}, [xz], [xz, xa[:, :5]]):
         with pytest.raises(ValueError, match="`data` must be arrays of the shapes"):
             kf.factorize(model, rank=3, data=wrong)
+
+
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("scheme", ["channel", "spatial"])
+def test_convolutions_of_every_kind_are_the_same_at_full_rank(scheme, strides):
+    """Strides or dilation, both data formats are Keras's: full rank computes the same.
+
+    `make` is called without the question of what it saves.
+    """
+    for dilation in (1,) if strides == 2 else (1, (2, 3)):
+        for padding in ("same", "valid"):
+            conv = layers.Conv2D(
+                5,
+                (3, 2),
+                strides=strides,
+                dilation_rate=dilation,
+                padding=padding,
+                activation="relu",
+            )
+            data = images(2, 11, 10, 4)
+            expected = outputs(conv, data)
+            found = {one.name: one for one in forms.schemes(conv, [])}[scheme]
+            part = forms.decompose(found, None)
+            made = found.make(*part.factors(found.full))
+            close(outputs(made, data), expected, 1e-5)
+
+
+def test_what_is_not_about_the_kernel_stays():
+    """Activation layers with weights, regularizers and constraints of bias and output.
+
+    (second review of issue 8, points 5 and 10)
+    """
+    rng = np.random.default_rng(0)
+    for layer, shape in (
+        (layers.Dense, (24,)),
+        (layers.EinsumDense, (24,)),
+        (layers.Conv2D, (8, 8, 12)),
+    ):
+        given = {
+            "activation": layers.PReLU(alpha_initializer="ones"),
+            "bias_regularizer": "l2",
+            "activity_regularizer": "l1",
+            "bias_constraint": "non_neg",
+            "kernel_regularizer": "l2",
+            "kernel_constraint": "non_neg",
+        }
+        sizes = {
+            layers.Dense: (32,),
+            layers.EinsumDense: ("bi,io->bo", 32, "o"),
+            layers.Conv2D: (32, 3),
+        }[layer]
+        if layer is layers.EinsumDense:
+            sizes, given = sizes[:2], {**given, "bias_axes": "o"}
+        model = model_of(layer(*sizes, **given, name="a"), shape=shape)
+        data = rng.normal(size=(3, *shape)).astype("float32")
+        outputs(model, data)
+        model.layers[-1].activation.set_weights(
+            [
+                0.3 * np.ones_like(one)
+                for one in model.layers[-1].activation.get_weights()
+            ]
+        )
+        small = kf.factorize(model, rank=4)
+        down, up = small.layers[-2:]
+        assert (down.name, up.name) == ("a_down", "a_up")
+        assert up.bias_constraint is not None
+        assert up.bias_regularizer is not None
+        assert up.activity_regularizer is not None
+        for one in (down, up):
+            assert one.kernel_regularizer is None
+            assert one.kernel_constraint is None
+        np.testing.assert_allclose(up.activation.get_weights()[0], 0.3, rtol=1e-6)
+
+
+def test_values_that_are_not_finite_are_refused():
+    model = model_of(layers.Dense(24, name="a"), shape=(32,))
+    data = np.ones((4, 32), "float32")
+    data[2, 5] = np.nan
+    with pytest.raises(ValueError, match="`data` must be inputs for which what 'a' ta"):
+        kf.factorize(model, rank=2, data=data)
+    kernel, bias = model.get_weights()
+    kernel[0, 0] = np.inf
+    model.set_weights([kernel, bias])
+    with pytest.raises(ValueError, match="`model` must be a model with finite we"):
+        kf.factorize(model, rank=2)
+
+
+@settings(max_examples=8)
+@given(
+    size=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    channels=st.tuples(st.integers(2, 7), st.integers(2, 7)),
+    strides=st.integers(1, 2),
+    weighted=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_more_rank_never_keeps_less(size, channels, strides, weighted, seed):
+    """Whatever scheme each rank takes; a layer that stays keeps everything."""
+    rng = np.random.default_rng(seed)
+    inputs, filters = channels
+    conv = layers.Conv2D(filters, size, strides=strides, padding="same", name="c")
+    model = model_of(conv, shape=(6, 6, inputs))
+    shape = (*size, inputs, filters)
+    decay = np.exp(-rng.uniform(0, 2) * np.arange(filters))
+    model.set_weights([rng.normal(size=shape) * decay, np.zeros(filters)])
+    data = rng.normal(size=(4, 6, 6, inputs)) if weighted else None
+    kept = []
+    full = [min(np.prod(shape[:3]), filters), min(size[0] * inputs, size[1] * filters)]
+    for rank in range(1, max(full) + 1):
+        report = kf.factorize(model, rank=rank, data=data, return_report=True)[1]
+        kept.append(rows_of(report)["c"].variance)
+    assert np.all(np.diff(kept) >= -1e-9), kept

@@ -345,3 +345,41 @@ def test_sublayers_called_expand_are_no_offer(transform):
     inputs = keras.Input((4,))
     model = keras.Model(inputs, Named(name="own")(inputs))
     assert isinstance(transform(model).get_layer("own"), Named)
+
+
+class _Doubled(kf.blocks.ConvNormAct):
+    """A block that computes something else than its plan."""
+
+    def call(self, inputs, training=None):
+        return 2 * super().call(inputs, training=training)
+
+
+def test_a_block_whose_call_is_overridden_stays():
+    """What it inherits does not know of the change (second review, point 11)."""
+    model = keras.Sequential([keras.Input((8, 8, 3)), _Doubled(4, name="mine")])
+    data = images(2, 8, 8, 3)
+    expected = outputs(model, data)
+    assert type(kf.expand(model).layers[-1]) is _Doubled
+    close(outputs(kf.fuse(model), data), expected, 1e-6)
+
+
+def test_sums_with_lora_stay():
+    """Its kernel is not one variable (second review, point 8)."""
+    inputs = keras.Input((8, 8, 4))
+    first = layers.Conv2D(4, 3, padding="same", name="first")
+    x = layers.Add(name="add")([first(inputs), layers.Conv2D(4, 1)(inputs)])
+    model = keras.Model(inputs, x)
+    first.enable_lora(2)
+    data = images(2, 8, 8, 4)
+    expected = outputs(model, data)
+    fused = kf.fuse(model)
+    assert "add" in [one.name for one in fused.layers]
+    close(outputs(fused, data), expected, 1e-6)
+
+
+def test_inputs_keep_their_names():
+    """Unnamed ones too: they are keys of dicts of data."""
+    inputs = [keras.Input((4,)), keras.Input((4,), name="side")]
+    model = keras.Model(inputs, layers.Add()(inputs))
+    names = [one.name for one in model.layers[:2]]
+    assert [one.name for one in kf.fuse(model).layers[:2]] == names

@@ -112,6 +112,24 @@ def test_blocks_of_mobilenet_v3(mobilenet_v3, number, last, arguments):
     compare(lambda x: kf.blocks.inverted_residual(x, **settings), part)
 
 
+@pytest.mark.parametrize(
+    ("number", "last", "arguments"),
+    [
+        (1, "project_bn", {"filters": 24, "expansion": 72 / 16, "strides": 2}),
+        (4, "add", {"filters": 40, "expansion": 6}),
+        (8, "project_bn", {"filters": 96, "expansion": 6, "strides": 2}),
+    ],
+)
+def test_blocks_of_the_minimalistic_mobilenet_v3(number, last, arguments):
+    net = keras.applications.MobileNetV3Small(
+        (32, 32, 3), weights=None, classes=2, minimalistic=True
+    )
+    name = f"expanded_conv_{number}"
+    part = part_of(net, f"{name}_expand", f"{name}_{last}")
+    settings = {**arguments, "variant": "minimalistic"}
+    compare(lambda x: kf.blocks.inverted_residual(x, **settings), part)
+
+
 @pytest.fixture(scope="module")
 def efficientnet():
     return keras.applications.EfficientNetB0(
