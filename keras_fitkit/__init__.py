@@ -9,6 +9,7 @@ from keras_fitkit import distillation as distillation
 from keras_fitkit import monitoring as monitoring
 from keras_fitkit import pruning as pruning
 from keras_fitkit import quantization as quantization
+from keras_fitkit import regularizers as regularizers
 from keras_fitkit import report as report
 from keras_fitkit._core.count_macs import count_macs as count_macs
 from keras_fitkit._core.hyperparameter_schedule import (
@@ -62,6 +63,12 @@ from keras_fitkit.quantization import quantize_model as quantize_model
 from keras_fitkit.quantization import reestimate_batch_norm as reestimate_batch_norm
 from keras_fitkit.quantization import run_litert as run_litert
 from keras_fitkit.quantization import strip_quantization as strip_quantization
+from keras_fitkit.regularizers import RegularizationReport as RegularizationReport
+from keras_fitkit.regularizers import augmentation as augmentation
+from keras_fitkit.regularizers import (
+    exclude_norms_and_biases as exclude_norms_and_biases,
+)
+from keras_fitkit.regularizers import regularize as regularize
 from keras_fitkit.report import LatencyReport as LatencyReport
 from keras_fitkit.report import measure_latency as measure_latency
 
@@ -93,6 +100,7 @@ __all__ = [
     "PruneSchedule",
     "QuantizeConfig",
     "QuantizeWrapper",
+    "RegularizationReport",
     "ReproducibleDataset",
     "RewriteReport",
     "ShrinkReport",
@@ -100,6 +108,7 @@ __all__ = [
     "SparsitySchedule",
     "StoppingReport",
     "assign_bits",
+    "augmentation",
     "bit_sensitivity",
     "blocks",
     "cache_teacher",
@@ -109,6 +118,7 @@ __all__ = [
     "diagnose",
     "distillation",
     "drop_layers",
+    "exclude_norms_and_biases",
     "expand",
     "export_litert",
     "factorize",
@@ -119,6 +129,8 @@ __all__ = [
     "quantization",
     "quantize_model",
     "reestimate_batch_norm",
+    "regularize",
+    "regularizers",
     "replace_grouped_conv",
     "report",
     "resumable",

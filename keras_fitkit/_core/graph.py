@@ -84,6 +84,30 @@ class Graph(Generic[Node]):
                 return node
         return None
 
+    def between(self, start: Any, end: Any) -> list[Node]:
+        """The calls that make the tensor `end` of `start`, as a residual branch.
+
+        Empty where something else feeds them, or something but one call uses them.
+        """
+        nodes: list[Node] = []
+        waiting = [end]
+        while waiting:
+            tensor = waiting.pop()
+            if tensor is start:
+                continue
+            node = self.producer(tensor)
+            if node is None:
+                return []
+            if node not in nodes:
+                nodes.append(node)
+                waiting += node.inputs
+        made = {id(one) for node in nodes for one in node.outputs}
+        users = [user for node in nodes for user in self.consumers(node)]
+        inside = sum(user in nodes for user in users)
+        if len(users) != inside + 1 or id(start) in made:
+            return []
+        return nodes
+
 
 def is_functional(model: Any) -> bool:
     """Whether the graph of a model can be read: functional, or Sequential and built."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import math
 from typing import Any
 
@@ -16,6 +17,8 @@ _RANGES = {
     "student_loss_weight": (0.0, 1.0),
     "temperature": (math.ulp(0.0), math.inf),
     "learning_rate": (0.0, math.inf),
+    "dropout_rate": (0.0, math.nextafter(1.0, 0.0)),
+    "noise_stddev": (0.0, math.inf),
 }
 
 
@@ -34,7 +37,8 @@ class HyperparameterSchedule(StepCounter):
     Args:
         variable: the name of a variable of the model or its optimizer, such as
             "temperature", "student_loss_weight" or "learning_rate"; its path, where
-            several have that name; or the variable itself, a `keras.Variable` with one
+            several have that name; a pattern of paths, such as "*/dropout_rate", for
+            all that it matches; or the variable itself, a `keras.Variable` with one
             number.
         start: the first value.
         end: the last value.
@@ -139,7 +143,7 @@ class HyperparameterSchedule(StepCounter):
         """Puts the value into the logs."""
         super().on_epoch_end(epoch, logs)
         if logs is not None:
-            found = arrays.to_numpy(self._find(self.model))
+            found = arrays.to_numpy(self._find(self.model)[0])
             logs[self._label()] = float(found)
 
     def _length(self) -> int:
@@ -154,25 +158,32 @@ class HyperparameterSchedule(StepCounter):
         return max(self.begin_step + 1, int(epochs) * int(steps))
 
     def _set(self, value: float) -> None:
-        self._find(self.model).assign(value)
+        for variable in self._find(self.model):
+            variable.assign(value)
 
-    def _find(self, model: Any) -> Any:
-        """The variable in a model.
+    def _find(self, model: Any) -> list[Any]:
+        """The variable in a model, or those that a pattern means.
 
         Raises:
             ValueError: it is not there, or there are several of the name.
         """
         if not isinstance(self.variable, str):
-            return self.variable
+            return [self.variable]
         known = _numbers(model)
+        if any(sign in self.variable for sign in "*?["):
+            matched = [
+                one for one in known if fnmatch.fnmatchcase(one.path, self.variable)
+            ]
+            if matched:
+                return matched
         for kind in ("path", "name"):
             found = [one for one in known if getattr(one, kind) == self.variable]
             if len(found) == 1:
-                return found[0]
+                return found
             if found:
                 paths = ", ".join(repr(one.path) for one in found)
-                allowed = "a name that one variable has, or a path"
-                hint = f"The paths are {paths}."
+                allowed = "a name that one variable has, a path or a pattern"
+                hint = f"The paths are {paths}; for all: '*/{self.variable}'."
                 text = arguments.message("variable", allowed, self.variable, hint)
                 raise ValueError(text)
         names = sorted({one.name for one in known})

@@ -10,6 +10,7 @@ import keras
 
 from keras_fitkit._core import _private, arguments, arrays, graph
 from keras_fitkit._core._private import GraphNode
+from keras_fitkit._core.selection import Choice, matches
 
 # A layer, a model, or what is called like one.
 Replacement: TypeAlias = Any
@@ -117,12 +118,18 @@ class Rewriter:
         """New layers get names that no layer of their graph has yet."""
         whole = isinstance(made, keras.layers.Layer)
         for layer in [made] if whole else getattr(made, "layers", ()):
-            name, count = layer.name, 0
-            while name in self._taken and name != old.name:
-                count += 1
-                name = f"{layer.name}_{count}"
-            layer.name = name
-            self._taken.add(name)
+            if layer.name != old.name:
+                layer.name = self.free_name(layer.name)
+            self._taken.add(layer.name)
+
+    def free_name(self, wanted: str) -> str:
+        """A name that no layer of the graph has that is being rebuilt; now it has."""
+        name, count = wanted, 0
+        while name in self._taken:
+            count += 1
+            name = f"{wanted}_{count}"
+        self._taken.add(name)
+        return name
 
     def copied(self, layer: Any, kind: Any = None, config: Any = None) -> Any:
         """A copy of a layer, with its weights when `run` is through.
@@ -264,6 +271,43 @@ def expanded(
         model = step.run(model)
         paths += step.expanded
     return model, paths
+
+
+def without_blocks(
+    model: Any, *choices: tuple[str, Any], keep: str = ""
+) -> tuple[Any, ...]:
+    """A model whose blocks are plain layers, and the same selections by paths.
+
+    Args:
+        model: functional or Sequential.
+        choices: the names of arguments that select layers, and what was given.
+        keep: the argument whose layers are not expanded; "" for none.
+
+    Returns:
+        The model and the selections, in their order. What meant a layer that is gone
+        means those that it became; a layer that was given as itself is its path.
+    """
+    kept = Choice(keep, dict(choices).get(keep))
+    before = paths_of(model)[0]
+    plain, gone = expanded(model, kept.takes)
+    if plain is model:
+        return (plain, *(given for _, given in choices))
+    blocks = {path: before[path] for path in gone if path in before}
+    others = {path: one for path, one in before.items() if path not in blocks}
+    return (plain, *(_by_paths(given, blocks, others) for _, given in choices))
+
+
+def _by_paths(given: Any, blocks: dict[str, Any], others: dict[str, Any]) -> Any:
+    if given is None:
+        return None
+    paths = {id(layer): path for path, layer in others.items()}
+    found: list[Any] = []
+    for item in given if isinstance(given, (list, tuple)) else [given]:
+        meant = [path for path, one in blocks.items() if matches(item, path, one)]
+        found += [f"{path}_*" for path in meant]  # as expanded layers are named
+        if not meant or any(matches(item, path, one) for path, one in others.items()):
+            found.append(paths.get(id(item), item))
+    return found
 
 
 def paths_of(model: Any) -> tuple[dict[str, Any], set[int]]:

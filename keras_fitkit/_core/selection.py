@@ -25,7 +25,7 @@ class Choice:
 
     def takes(self, path: str, layer: Any) -> bool:
         """Whether one of them means this layer or weight."""
-        matched = [item for item in self.items if _matches(item, path, layer)]
+        matched = [item for item in self.items if matches(item, path, layer)]
         self.unmatched = [
             item for item in self.unmatched if not any(item is one for one in matched)
         ]
@@ -45,7 +45,10 @@ class Choice:
         item = self.unmatched[0]
         if not isinstance(item, str):
             allowed = "layers of the model that own weights, at any depth"
-            raise ValueError(arguments.message(self.name, allowed, item.name))
+            if not isinstance(item, keras.layers.Layer):
+                allowed = "such that it means a layer of the model"
+            shown = getattr(item, "name", None) or getattr(item, "__name__", item)
+            raise ValueError(arguments.message(self.name, allowed, shown))
         known = [*paths, *(path.rpartition("/")[0] for path in paths)]
         hint = arguments.near(item, known)
         if not hint:
@@ -54,7 +57,12 @@ class Choice:
         raise ValueError(arguments.message(self.name, allowed, item, hint))
 
 
-def _matches(item: Any, path: str, layer: Any) -> bool:
+def matches(item: Any, path: str, layer: Any) -> bool:
+    """Whether a pattern, layer, class or function means a layer or a weight of it."""
+    if isinstance(item, type):
+        return isinstance(layer, item)
+    if not isinstance(item, (str, keras.layers.Layer)):
+        return bool(item(layer))
     if not isinstance(item, str):
         return item is layer or any(part is layer for part in _below(item))
     parts = path.split("/")
@@ -66,14 +74,23 @@ def _below(layer: Any) -> Iterable[Any]:
     return (leaf for _, leaf in leaf_layers(layer))
 
 
-def check(name: str, given: Selection) -> Selection:
-    """Patterns, layers, or a list of these; None passes."""
+def check(name: str, given: Selection, *, functions: bool = False) -> Selection:
+    """Patterns, layers, or a list of these; None passes.
+
+    With `functions` also classes of layers, and functions of a layer that give a bool.
+    """
     items = given if isinstance(given, (list, tuple)) else [given]
     if given is None:
         return None
     for item in items:
-        if not isinstance(item, (str, keras.layers.Layer)) or item == "":
+        more = functions and callable(item)
+        if not (more or isinstance(item, (str, keras.layers.Layer))) or item == "":
             allowed = "a pattern of a path, a layer, or a list of these"
+            if functions:
+                allowed = (
+                    "a pattern of a path, a layer, a class of layers, a function of a "
+                    "layer, or a list of these"
+                )
             raise TypeError(arguments.message(name, allowed, item))
     if not items:
         allowed = "None or a list that is not empty"

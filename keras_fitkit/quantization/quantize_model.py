@@ -125,13 +125,10 @@ def without_blocks(model: Any, exclude: Selection) -> tuple[Any, Selection]:
 
     LiteRT computes a block as the layers that it stands for; each has its own grid.
     """
-    excluded = Choice("exclude", exclude)
-    paths = {id(layer): path for path, layer in rewrite.paths_of(model)[0].items()}
-    plain, _ = rewrite.expanded(model, excluded.takes)
-    if plain is model or exclude is None:
-        return plain, exclude
-    items = exclude if isinstance(exclude, (list, tuple)) else [exclude]
-    return plain, [paths.get(id(one), one) for one in items]
+    plain, excluded = rewrite.without_blocks(
+        model, ("exclude", exclude), keep="exclude"
+    )
+    return plain, excluded
 
 
 def _below(model: Any) -> Iterator[Any]:

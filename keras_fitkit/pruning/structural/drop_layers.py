@@ -244,32 +244,10 @@ def _branch(found: Graph[GraphNode], node: GraphNode) -> list[_Part]:
     if not adds or len(node.inputs) != 2 or len(shapes) > 1:
         return []
     for skip, end in (node.inputs, tuple(reversed(node.inputs))):
-        nodes = _between(found, skip, end)
+        nodes = found.between(skip, end)
         if nodes:
             return [_part(node, skip, nodes)]
     return []
-
-
-def _between(found: Graph[GraphNode], skip: Any, end: Any) -> list[GraphNode]:
-    """The calls that make `end` of `skip`, if nothing else needs them or feeds them."""
-    nodes: list[GraphNode] = []
-    waiting = [end]
-    while waiting:
-        tensor = waiting.pop()
-        if tensor is skip:
-            continue
-        node = found.producer(tensor)
-        if node is None:
-            return []
-        if node not in nodes:
-            nodes.append(node)
-            waiting += node.inputs
-    made = {id(one) for node in nodes for one in node.outputs}
-    users = [user for node in nodes for user in found.consumers(node)]
-    inside = sum(user in nodes for user in users)
-    if len(users) != inside + 1 or id(skip) in made:  # the sum alone looks in
-        return []
-    return nodes
 
 
 def _stands_alone(node: GraphNode) -> bool:

@@ -1,0 +1,40 @@
+"""Which layers are asked about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras_fitkit._core import rewrite
+from keras_fitkit._core.selection import Choice, Selection
+
+
+class Chosen:
+    """The layers of a model that two selections leave.
+
+    Args:
+        model: functional or Sequential.
+        layers: what is taken; None for all.
+        exclude: what is not.
+
+    Raises:
+        ValueError: one of the items means no layer of the model.
+    """
+
+    def __init__(self, model: Any, layers: Selection, exclude: Selection) -> None:
+        self._layers = Choice("layers", layers)
+        self._exclude = Choice("exclude", exclude)
+        found = rewrite.paths_of(model)[0]
+        for path, layer in found.items():
+            self.takes(path, layer)
+        for choice in (self._layers, self._exclude):
+            choice.check_all_matched(list(found))
+
+    def takes(self, path: str, layer: Any) -> bool:
+        """Whether this layer is to be changed."""
+        excluded = self.excludes(path, layer)  # both are asked: each counts its matches
+        wanted = not self._layers.items or self._layers.takes(path, layer)
+        return wanted and not excluded
+
+    def excludes(self, path: str, layer: Any) -> bool:
+        """Whether it is excluded by name."""
+        return self._exclude.takes(path, layer)

@@ -1,0 +1,294 @@
+"""Where in a model dropout belongs: after the activations of hidden layers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+from keras import layers
+
+from keras_fitkit._core import graph
+from keras_fitkit._core.graph import Call, Graph
+from keras_fitkit.regularizers.adjustable import AdjustableDropout
+
+CONVOLUTIONS = (
+    layers.Conv1D,
+    layers.Conv2D,
+    layers.Conv3D,
+    layers.Conv1DTranspose,
+    layers.Conv2DTranspose,
+    layers.Conv3DTranspose,
+    layers.DepthwiseConv1D,
+    layers.DepthwiseConv2D,
+    layers.SeparableConv1D,
+    layers.SeparableConv2D,
+)
+RECURRENT = (layers.RNN, layers.Bidirectional)
+ATTENTION = (layers.MultiHeadAttention, layers.GroupQueryAttention)
+POOLING = (
+    layers.GlobalAveragePooling1D,
+    layers.GlobalAveragePooling2D,
+    layers.GlobalAveragePooling3D,
+    layers.GlobalMaxPooling1D,
+    layers.GlobalMaxPooling2D,
+    layers.GlobalMaxPooling3D,
+)
+DROPOUTS = (
+    layers.Dropout,
+    layers.SpatialDropout1D,
+    layers.SpatialDropout2D,
+    layers.SpatialDropout3D,
+    layers.AlphaDropout,
+    layers.GaussianDropout,
+    AdjustableDropout,
+)
+NORMS = (
+    layers.BatchNormalization,
+    layers.LayerNormalization,
+    layers.GroupNormalization,
+    layers.RMSNormalization,
+)
+# Gates, and what is a distribution: dropping parts of them means something else.
+NOT_HIDDEN = ("linear", "sigmoid", "hard_sigmoid", "softmax", "log_softmax")
+ACTIVATIONS = (
+    layers.Activation,
+    layers.ReLU,
+    layers.LeakyReLU,
+    layers.PReLU,
+    layers.ELU,
+)
+# By the class names of Keras's symbolic operations.
+OPERATIONS = (
+    "Relu",
+    "Relu6",
+    "Gelu",
+    "Silu",
+    "Elu",
+    "Selu",
+    "LeakyRelu",
+    "HardSilu",
+    "Tanh",
+    "Softplus",
+    "Mish",
+    "Celu",
+)
+# Between features and their dropout.
+KEEPERS = (
+    *NORMS,
+    *ACTIVATIONS,
+    layers.Flatten,
+    layers.Reshape,
+    layers.MaxPooling1D,
+    layers.MaxPooling2D,
+    layers.AveragePooling1D,
+    layers.AveragePooling2D,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A call whose output may be dropped in parts.
+
+    Attributes:
+        call: of the flat graph.
+        owner: the path of the layer with weights whose features these are.
+        layer: that layer.
+        kind: "dropout", "spatial_dropout" or "stochastic_depth".
+    """
+
+    call: Call
+    owner: str
+    layer: Any
+    kind: str
+
+
+def places(model: Any) -> list[Place]:
+    """Where dropout belongs and none is yet, in order of execution."""
+    found = graph.flat(model)
+    head = {call.key for call in _head(found)}
+    result: dict[int, Place] = {}
+    refused: set[int] = set()
+    for call in found.nodes:
+        kind = _kind(call)
+        if kind is None:
+            continue
+        end = _after_norms(found, call)
+        owner = _owner(found, call)
+        free = {call.key, end.key}.isdisjoint(head) and owner is not None
+        if not free or _is_gate(found, call) or _is_dropped(found, end, owner):
+            refused.add(end.key)
+        elif owner is not None:
+            spatial = isinstance(_inner(owner.operation), CONVOLUTIONS)
+            here = "spatial_dropout" if spatial and kind != "pooling" else "dropout"
+            result[end.key] = Place(end, owner.path, owner.operation, here)
+    # A nested model that is called twice has each of its layers once.
+    return [one for key, one in result.items() if key not in refused]
+
+
+def branches(model: Any) -> list[Place]:
+    """The ends of residual branches, in order of execution."""
+    found = graph.flat(model)
+    result: list[Place] = []
+    for call in found.nodes:
+        adds = isinstance(call.operation, layers.Add)
+        if not adds and type(call.operation).__name__ != "Add":
+            continue
+        if len(call.inputs) != 2:
+            continue
+        end = _branch_end(found, call)
+        producer = None if end is None else found.producer(end)
+        if producer is None or is_dropout(producer.operation):
+            continue
+        owner = _owner(found, producer)
+        if owner is not None:
+            result.append(
+                Place(producer, owner.path, owner.operation, "stochastic_depth")
+            )
+    return result
+
+
+def _branch_end(found: Graph[Call], call: Call) -> Any:
+    """The term of a sum that is the residual branch, the other being the shortcut."""
+    first, second = call.inputs
+    for skip, end in ((first, second), (second, first)):
+        if any(_weighty(one) for one in found.between(skip, end)):
+            return end
+    # A shortcut with a projection: the branch has more kernels than it.
+    before = [_before(found, one) for one in (first, second)]
+    common = [one for one in found.nodes if one.key in before[0] & before[1]]
+    counts = []
+    for end in (first, second):
+        inside = found.between(common[-1].outputs[0], end) if common else []
+        counts.append(sum(map(_weighty, inside)))
+    if 0 in counts or counts[0] == counts[1]:
+        return None
+    return first if counts[0] > counts[1] else second
+
+
+def _before(found: Graph[Call], tensor: Any) -> set[int]:
+    """The keys of all calls that a tensor is made by."""
+    waiting, seen = [tensor], set()
+    while waiting:
+        call = found.producer(waiting.pop())
+        if call is not None and call.key not in seen:
+            seen.add(call.key)
+            waiting += call.inputs
+    return seen
+
+
+def dropouts(model: Any) -> list[Call]:
+    """The calls of layers that drop something already."""
+    return [one for one in graph.flat(model).nodes if is_dropout(one.operation)]
+
+
+def is_dropout(layer: Any) -> bool:
+    """Whether a layer drops something, of Keras, of this package or of a block."""
+    return isinstance(layer, DROPOUTS) or type(layer).__name__ == "StochasticDepth"
+
+
+def _kind(call: Call) -> str | None:
+    layer = _inner(call.operation)
+    if isinstance(layer, POOLING):
+        return "pooling"
+    if isinstance(layer, (*RECURRENT, *ATTENTION)):
+        return "layer"
+    if isinstance(layer, ACTIVATIONS):
+        function = getattr(layer, "activation", None)
+        return None if _name(function) in NOT_HIDDEN else "activation"
+    if isinstance(layer, (layers.Dense, layers.EinsumDense, *CONVOLUTIONS)):
+        return None if _name(layer.activation) in NOT_HIDDEN else "layer"
+    return "activation" if type(layer).__name__ in OPERATIONS else None
+
+
+def _inner(layer: Any) -> Any:
+    while isinstance(layer, layers.TimeDistributed):
+        layer = layer.layer
+    return layer
+
+
+def _name(function: Any) -> str:
+    return str(getattr(function, "__name__", "layer"))
+
+
+def _weighty(call: Call) -> bool:
+    """Whether a call has a kernel: no norm, no activation."""
+    layer = _inner(call.operation)
+    if not isinstance(layer, keras.layers.Layer) or isinstance(
+        layer, (*NORMS, *ACTIVATIONS, *DROPOUTS)
+    ):
+        return False
+    return bool(layer.trainable_variables or layer.non_trainable_variables)
+
+
+def _head(found: Graph[Call]) -> Iterator[Call]:
+    """The calls that make the outputs, back to the last ones with kernels."""
+    waiting, seen = list(found.outputs), set()
+    while waiting:
+        call = found.producer(waiting.pop())
+        if call is None or call.key in seen:
+            continue
+        seen.add(call.key)
+        yield call
+        if not _weighty(call):
+            waiting += call.inputs
+
+
+def _after_norms(found: Graph[Call], call: Call) -> Call:
+    """The call, or the batch normalization that alone takes what it gives."""
+    following = found.only_consumer(call)
+    while following is not None and isinstance(
+        following.operation, layers.BatchNormalization
+    ):
+        call, following = following, found.only_consumer(following)
+    return call
+
+
+def _owner(found: Graph[Call], call: Call) -> Call | None:
+    """The call with weights whose features these are; None for those of the inputs."""
+    waiting, seen = [call], set()
+    while waiting:
+        one = waiting.pop(0)
+        if _weighty(one):
+            return one
+        if one.key in seen:
+            continue
+        seen.add(one.key)
+        before = (found.producer(tensor) for tensor in one.inputs)
+        waiting += [producer for producer in before if producer is not None]
+    return None
+
+
+def _is_gate(found: Graph[Call], call: Call, hops: int = 6) -> bool:
+    """Whether this ends in a product soon, as in squeeze-and-excite."""
+    for _ in range(hops):
+        following = found.only_consumer(call)
+        if following is None:
+            return False
+        operation = following.operation
+        if isinstance(operation, layers.Multiply) or (
+            type(operation).__name__ == "Multiply"
+        ):
+            return True
+        call = following
+    return False
+
+
+def _is_dropped(found: Graph[Call], call: Call, owner: Call | None) -> bool:
+    """Whether a dropout is there already, a few calls without kernels away."""
+    waiting = [*found.consumers(call)]
+    while waiting:
+        one = waiting.pop()
+        if is_dropout(one.operation):
+            return True
+        if isinstance(one.operation, KEEPERS):
+            waiting += found.consumers(one)
+    while call is not owner:
+        if is_dropout(call.operation):
+            return True
+        before = found.producer(call.inputs[0]) if call.inputs else None
+        if before is None:
+            return False
+        call = before
+    return False
