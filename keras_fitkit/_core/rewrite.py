@@ -289,7 +289,11 @@ def without_blocks(
     """
     kept = Choice(keep, dict(choices).get(keep))
     before = paths_of(model)[0]
-    plain, gone = expanded(model, kept.takes)
+    # By path: the copies of layers that are given as themselves are other objects.
+    stay = {path for path, layer in before.items() if kept.takes(path, layer)}
+    plain, gone = expanded(
+        model, lambda path, layer: path in stay or kept.takes(path, layer)
+    )
     if plain is model:
         return (plain, *(given for _, given in choices))
     blocks = {path: before[path] for path in gone if path in before}

@@ -119,6 +119,11 @@ class Augmentation:
     as they take, as `dataset.map(augment)` needs. Arrays stay arrays, for a
     `PyDataset`.
 
+    Args:
+        preset: its name.
+        value_range: of the pixels.
+        seed: of the draws, or None.
+
     Attributes:
         preset: its name.
         layers: those of `keras.layers` that it applies; none for tables.

@@ -8,7 +8,8 @@ import keras
 
 from keras_fitkit._core import arguments
 
-# The whole names: Keras looks for a pattern anywhere in the name.
+# The whole names: Keras looks for a pattern anywhere in the name, which is the path with
+# ":0" behind it where it is TensorFlow's own variable.
 NAMES = ("bias", "gamma", "beta", "scale", "depthwise_bias", "recurrent_bias")
 
 
@@ -46,5 +47,5 @@ def exclude_norms_and_biases(optimizer: Any) -> Any:
         hint = "Call this before `fit`; Keras fixes what decays with the first step."
         text = arguments.message("optimizer", "not built yet", optimizer, hint)
         raise ValueError(text)
-    inner.exclude_from_weight_decay(var_names=[f"^{name}$" for name in NAMES])
+    inner.exclude_from_weight_decay(var_names=[rf"(^|/){name}(:0)?$" for name in NAMES])
     return optimizer

@@ -9,6 +9,7 @@ import keras
 
 from keras_fitkit._core import arguments
 from keras_fitkit.regularizers.adjustable import check_rate
+from keras_fitkit.regularizers.augmenting import IMAGE, TABULAR
 
 # Of the model itself: `regularize` can do them.
 IN_MODEL = (
@@ -74,8 +75,8 @@ class Preset:
     def __post_init__(self) -> None:
         for name, value in self._given().items():
             if name == "augment":
-                continue
-            if name in (*RATES, "label_smoothing"):
+                arguments.choice(name, value, (*IMAGE, *TABULAR))
+            elif name in (*RATES, "label_smoothing"):
                 check_rate(name, value)
             else:
                 arguments.number(name, value, low=0, include_low=name != "max_norm")

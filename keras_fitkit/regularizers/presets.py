@@ -117,6 +117,9 @@ def list_presets() -> PresetTable:
     Returns:
         A `PresetTable`; print it, or take its `.presets`.
 
+    Raises:
+        Nothing.
+
     Example:
         >>> import keras_fitkit as kf
         >>> print(kf.regularizers.list_presets().render().splitlines()[0])

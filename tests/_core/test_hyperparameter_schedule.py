@@ -107,7 +107,7 @@ def test_a_name_of_two_variables_wants_a_path():
     model.twin.trainable = False
     model.compile("sgd", "mse", run_eagerly=True)
     schedule = kf.HyperparameterSchedule("factor", 1.0, 0.0)
-    with pytest.raises(ValueError, match=r"or a path.*The paths are"):
+    with pytest.raises(ValueError, match=r"a path or a pattern.*The paths are"):
         model.fit(X, Y, verbose=0, callbacks=[schedule])
     path = model.twin.factor.path
     schedule = kf.HyperparameterSchedule(path, 1.0, 0.5, end_step=2, frequency=1)

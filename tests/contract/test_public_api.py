@@ -30,6 +30,7 @@ REPORTS = (
     "FactorizationReport",
     "LatencyReport",
     "MacsReport",
+    "RegularizationReport",
     "RewriteReport",
     "ShrinkReport",
     "SparsityReport",
@@ -54,6 +55,9 @@ MADE_BY_US = (
     "quantization.LayerError",
     "quantization.LayerSensitivity",
     "quantization.StaysFloat",
+    "regularizers.Augmentation",
+    "regularizers.PresetTable",
+    "regularizers.RegularizedLayer",
     "report.Latency",
 )
 
