@@ -8,8 +8,8 @@ import keras
 
 from keras_fitkit._core import arguments
 
-# The whole names: Keras looks for a pattern anywhere in the name, which is the path with
-# ":0" behind it where it is TensorFlow's own variable.
+# The whole names: Keras looks for a pattern anywhere in the name, which is the path,
+# with ":0" behind it where it is TensorFlow's own variable.
 NAMES = ("bias", "gamma", "beta", "scale", "depthwise_bias", "recurrent_bias")
 
 
