@@ -63,8 +63,10 @@ from keras_fitkit.quantization import quantize_model as quantize_model
 from keras_fitkit.quantization import reestimate_batch_norm as reestimate_batch_norm
 from keras_fitkit.quantization import run_litert as run_litert
 from keras_fitkit.quantization import strip_quantization as strip_quantization
+from keras_fitkit.regularizers import CheckReport as CheckReport
 from keras_fitkit.regularizers import RegularizationReport as RegularizationReport
 from keras_fitkit.regularizers import augmentation as augmentation
+from keras_fitkit.regularizers import check as check
 from keras_fitkit.regularizers import (
     exclude_norms_and_biases as exclude_norms_and_biases,
 )
@@ -78,6 +80,7 @@ __all__ = [
     "BitAssignment",
     "BitSensitivity",
     "ChannelGroups",
+    "CheckReport",
     "Checkpoint",
     "ClusterWeights",
     "ConstantSparsity",
@@ -113,6 +116,7 @@ __all__ = [
     "blocks",
     "cache_teacher",
     "channel_groups",
+    "check",
     "checkpoint",
     "count_macs",
     "diagnose",

@@ -6,9 +6,8 @@ from typing import Any
 
 import keras
 
-from keras_fitkit._core import _private, arguments
-from keras_fitkit.monitoring import train_sample
-from keras_fitkit.monitoring.train_sample import CannotReread, TrainSample
+from keras_fitkit._core import _private, arguments, train_sample
+from keras_fitkit._core.train_sample import CannotReread, TrainSample
 
 _KINDS = (
     "'auto', None, a tuple (x, y) of arrays, a PyDataset, a tf.data.Dataset or a torch "

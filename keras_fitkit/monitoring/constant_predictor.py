@@ -11,8 +11,8 @@ import keras
 import numpy as np
 
 from keras_fitkit._core import arrays, metric_names, random_state
+from keras_fitkit._core.train_sample import TrainSample
 from keras_fitkit.monitoring import honest
-from keras_fitkit.monitoring.train_sample import TrainSample
 
 
 def constant_predictor(

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from keras_fitkit._core import arrays, metric_names, random_state
-from keras_fitkit.monitoring.train_sample import TrainSample
+from keras_fitkit._core.train_sample import TrainSample
 
 # States that a test step may move (stateful RNNs) are small; frozen kernels, which it
 # does not move, can be large and are not copied.

@@ -10,23 +10,22 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from keras_fitkit._core import _private, arguments, metric_names
+from keras_fitkit._core import _private, arguments, metric_names, train_sample
 from keras_fitkit._core.callback import FitCallback
 from keras_fitkit._core.console import say
 from keras_fitkit._core.finite import non_finite_weights
+from keras_fitkit._core.train_sample import CannotReread, TrainSample
 from keras_fitkit.monitoring import (
     _monitor_sample,
     _monitor_texts,
     honest,
     learning_rates,
     rules,
-    train_sample,
 )
 from keras_fitkit.monitoring.constant_predictor import constant_predictor
 from keras_fitkit.monitoring.curves import RUNNING_MEAN, Curves, Mode, half_epoch
 from keras_fitkit.monitoring.diagnosis import Diagnosis, diagnose_run
 from keras_fitkit.monitoring.sources import check_monitor, missing_metric
-from keras_fitkit.monitoring.train_sample import CannotReread, TrainSample
 
 DEFAULT_BATCH = 32  # Keras's own, where fit was given none
 

@@ -4,6 +4,9 @@ from keras_fitkit.regularizers.adjustable import AdjustableDropout as Adjustable
 from keras_fitkit.regularizers.adjustable import AdjustableNoise as AdjustableNoise
 from keras_fitkit.regularizers.augmenting import Augmentation as Augmentation
 from keras_fitkit.regularizers.augmenting import augmentation as augmentation
+from keras_fitkit.regularizers.checking import CheckReport as CheckReport
+from keras_fitkit.regularizers.checking import Finding as Finding
+from keras_fitkit.regularizers.checking import check as check
 from keras_fitkit.regularizers.decay import (
     exclude_norms_and_biases as exclude_norms_and_biases,
 )
@@ -21,11 +24,14 @@ __all__ = [
     "AdjustableDropout",
     "AdjustableNoise",
     "Augmentation",
+    "CheckReport",
+    "Finding",
     "Preset",
     "PresetTable",
     "RegularizationReport",
     "RegularizedLayer",
     "augmentation",
+    "check",
     "exclude_norms_and_biases",
     "get",
     "list_presets",

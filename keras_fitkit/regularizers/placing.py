@@ -107,7 +107,7 @@ class Place:
 def places(model: Any) -> list[Place]:
     """Where dropout belongs and none is yet, in order of execution."""
     found = graph.flat(model)
-    head = {call.key for call in _head(found)}
+    last = {call.key for call in head(found)}
     result: dict[int, Place] = {}
     refused: set[int] = set()
     for call in found.nodes:
@@ -116,7 +116,7 @@ def places(model: Any) -> list[Place]:
             continue
         end = _after_norms(found, call)
         owner = _owner(found, call)
-        free = {call.key, end.key}.isdisjoint(head) and owner is not None
+        free = {call.key, end.key}.isdisjoint(last) and owner is not None
         if not free or _is_gate(found, call) or _is_dropped(found, end, owner):
             refused.add(end.key)
         elif owner is not None:
@@ -222,7 +222,7 @@ def _weighty(call: Call) -> bool:
     return bool(layer.trainable_variables or layer.non_trainable_variables)
 
 
-def _head(found: Graph[Call]) -> Iterator[Call]:
+def head(found: Graph[Call]) -> Iterator[Call]:
     """The calls that make the outputs, back to the last ones with kernels."""
     waiting, seen = list(found.outputs), set()
     while waiting:

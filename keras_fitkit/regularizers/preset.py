@@ -44,6 +44,8 @@ class Preset:
         weight_decay: decoupled, for `keras.optimizers.AdamW` and the like, >= 0.
         label_smoothing: for the loss, in [0, 1).
         augment: for `kf.augmentation`.
+        data: the augmentation of the source in words, where `kf.augmentation` has no
+            preset of these numbers.
         source: where the numbers were read, or that they are this package's.
         conversion: what the source says, and how that became these numbers.
 
@@ -69,6 +71,7 @@ class Preset:
     weight_decay: float | None = None
     label_smoothing: float | None = None
     augment: str | None = None
+    data: str = ""
     source: str = ""
     conversion: str = ""
 
@@ -116,6 +119,8 @@ class Preset:
                 f"more data: dataset.map(kf.augmentation({self.augment!r})) after "
                 "batching"
             )
+        if self.data:
+            found.append(f"more data, in the source: {self.data}")
         return tuple(found)
 
 

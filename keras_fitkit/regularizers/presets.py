@@ -8,6 +8,7 @@ from typing import Any
 
 from keras_fitkit._core import arguments
 from keras_fitkit.regularizers.preset import Preset
+from keras_fitkit.regularizers.recipes import RECIPES
 
 OURS = "this package's own steps"
 NONE = "none"
@@ -153,3 +154,5 @@ _add("spatial-dropout", spatial_dropout=0.2)
 _add("gaussian-noise", noise=0.1, conversion="for inputs that are scaled to 1")
 _add("stochastic-depth", stochastic_depth=0.1)
 _add("orthogonal", orthogonal=1e-2, conversion="Keras's penalty on Dense columns")
+for _name, _recipe in RECIPES.items():
+    _add(_name, **_recipe)

@@ -55,6 +55,9 @@ def table(bad, flags):
             "exclude": select,
             "return_report": with_(flags("x")["x"], l2=0.1, **model),
         },
+        "check": {
+            "model": bad(3, text="a keras.Model", error=TypeError, data=None),
+        },
         "augmentation": {
             "preset": bad("image-ligth", text="Did you mean 'image-light'"),
             "value_range": [
@@ -106,11 +109,16 @@ def table(bad, flags):
 
 
 UNRANGED = {
+    "check": {
+        "data": "what cannot be read is listed in the report",
+        "validation_data": "what cannot be read is listed in the report",
+    },
     "regularizers.AdjustableDropout": {"kwargs": "Keras checks them"},
     "regularizers.AdjustableNoise": {"kwargs": "Keras checks them"},
     "regularizers.Preset": {
         "name": "any text",
         "source": "any text",
         "conversion": "any text",
+        "data": "any text",
     },
 }

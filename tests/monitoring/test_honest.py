@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 
+from keras_fitkit._core.train_sample import TrainSample, take
 from keras_fitkit.monitoring import honest
 from keras_fitkit.monitoring.constant_predictor import constant_predictor
-from keras_fitkit.monitoring.train_sample import TrainSample, take
 
 X = np.arange(40.0).reshape(20, 2)
 Y = np.arange(20)

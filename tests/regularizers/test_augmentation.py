@@ -17,9 +17,9 @@ def batch(seed=0):
 
 # Keras's own layers, on JAX and torch.
 @pytest.mark.filterwarnings(
-    r"ignore:(?s:.*)dtype int64 requested in arange:UserWarning"
+    r"ignore:[\s\S]*dtype int64 requested in arange:UserWarning"
 )
-@pytest.mark.filterwarnings(r"ignore:(?s:.*)Tensor\.T is deprecated:UserWarning")
+@pytest.mark.filterwarnings(r"ignore:[\s\S]*Tensor\.T is deprecated:UserWarning")
 @pytest.mark.parametrize("preset", IMAGES)
 def test_images_of_arrays(preset):
     x, y = batch()

@@ -1,7 +1,7 @@
 """A fixed sample of the training data, from any kind of data that Keras trains on.
 
 Reading it leaves no trace: no random state is different afterwards. How the sample is
-measured stands in `honest`.
+measured stands in `monitoring.honest`.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_fitkit.monitoring.train_sample import CannotReread, take
+from keras_fitkit._core.train_sample import CannotReread, take
 
 X = np.arange(40.0).reshape(20, 2)
 Y = np.arange(20)

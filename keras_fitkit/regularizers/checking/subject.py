@@ -1,0 +1,306 @@
+"""What the rules of `kf.check` look at: rows of the data, and the ends of the model."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_fitkit._core import arrays, graph, train_sample
+from keras_fitkit._core.layers import leaf_layers
+from keras_fitkit._core.train_sample import TrainSample
+from keras_fitkit.regularizers.checking import losses
+from keras_fitkit.regularizers.checking.losses import Loss
+
+ROWS = 2048  # looked at, of training and of validation
+CALLED = 64  # given to the model
+HASHED = 20_000  # compared with validation, where the data are arrays
+HASHED_BYTES = 200_000_000
+SCALING = (
+    keras.layers.Rescaling,
+    keras.layers.Normalization,
+    keras.layers.BatchNormalization,
+    keras.layers.LayerNormalization,
+    keras.layers.GroupNormalization,
+    keras.layers.RMSNormalization,
+    keras.layers.UnitNormalization,
+    keras.layers.Lambda,
+)
+# They leave the values as they are.
+PASSING = (
+    keras.layers.Dropout,
+    keras.layers.GaussianNoise,
+    keras.layers.Reshape,
+    keras.layers.Flatten,
+    keras.layers.Permute,
+    keras.layers.Resizing,
+    keras.layers.CenterCrop,
+    keras.layers.ZeroPadding2D,
+    keras.layers.MaxPooling2D,
+    keras.layers.AveragePooling2D,
+    keras.layers.Concatenate,
+    keras.layers.Masking,
+)
+
+
+class CannotCheck(Exception):
+    """A rule has nothing to look at; the text says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """One input of the model with its rows.
+
+    Attributes:
+        name: of the input.
+        values: the rows.
+        use: "plain" where a layer computes with the values as they come, "scaled" where
+            the model scales them itself or may, "tokens" where they are looked up.
+    """
+
+    name: str
+    values: Any
+    use: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """One output of the model.
+
+    Attributes:
+        name: of the output.
+        activation: the last one, such as "softmax"; None where it is not known.
+        seen: whether it was read in the graph, and not told from the values.
+        layer: what applies it.
+        units: the size of the last axis, None where that is not known.
+        values: outputs of the first rows, None where the model could not be called.
+        loss: what it is compiled with, None for none.
+        targets: the labels of the rows, None for none.
+    """
+
+    name: str
+    activation: str | None
+    seen: bool
+    layer: str
+    units: int | None
+    values: Any
+    loss: Loss | None
+    targets: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """Model and data as the rules see them.
+
+    Attributes:
+        model: the model.
+        data, validation_data: as they were given.
+        sample, validation: rows of them; None where there are none.
+        unread: why, where data were given.
+        broken: what was wrong with data of a known kind.
+    """
+
+    model: Any
+    data: Any
+    validation_data: Any
+    sample: TrainSample | None
+    validation: TrainSample | None
+    unread: str = ""
+    broken: tuple[str, ...] = ()
+
+    def rows(self) -> TrainSample:
+        """The rows of the training data.
+
+        Raises:
+            CannotCheck: there are none.
+        """
+        if self.sample is None:
+            raise CannotCheck(self.unread or "no data are given")
+        return self.sample
+
+    @functools.cached_property
+    def inputs(self) -> list[Input]:
+        """The inputs with their rows."""
+        leaves = keras.tree.flatten(self.rows().x)
+        names = [str(name) for name in getattr(self.model, "input_names", None) or []]
+        if isinstance(self.rows().x, dict):
+            names = sorted(map(str, self.rows().x))  # as Keras flattens dicts
+        if len(names) != len(leaves):
+            names = (
+                ["x"] if len(leaves) == 1 else [f"x[{i}]" for i in range(len(leaves))]
+            )
+        uses = _uses(self.model, names)
+        return [
+            Input(name, np.asarray(leaf), use)
+            for name, leaf, use in zip(names, leaves, uses, strict=True)
+        ]
+
+    @functools.cached_property
+    def heads(self) -> list[Head]:
+        """The outputs; of a model that is not built there are none to be seen."""
+        if not self.model.built:
+            raise CannotCheck("the model is not built: give it an `Input`")
+        values = self._outputs()
+        last = _last(self.model)
+        count = len(values) if values else len(last) or 1
+        names = list(getattr(self.model, "output_names", None) or [])
+        y = None if self.sample is None else self.sample.y
+        if isinstance(y, dict) and len(y) == count:
+            names = sorted(map(str, y))  # as Keras flattens dicts
+        if len(names) != count:
+            names = [f"output {place}" for place in range(count)]
+        wanted = losses.by_output(self.model, names)
+        targets = self._targets(count, names)
+        found = []
+        for place, name in enumerate(names):
+            value = values[place] if values else None
+            activation, layer, units = (*last, *[(None, "", None)] * count)[place]
+            seen = activation is not None
+            if not seen and value is not None:
+                activation = losses.told_from(value)
+            if value is not None and value.ndim > 1:
+                units = value.shape[-1]
+            one = Head(
+                name,
+                activation,
+                seen,
+                layer,
+                units,
+                value,
+                wanted[place],
+                targets[place],
+            )
+            found.append(one)
+        return found
+
+    def _targets(self, count: int, names: list[str]) -> list[Any]:
+        y = None if self.sample is None else self.sample.y
+        if y is None:
+            return [None] * count
+        if isinstance(y, dict):
+            return [y.get(name) for name in names]
+        leaves = keras.tree.flatten(y)
+        return leaves if len(leaves) == count else [None] * count
+
+    def _outputs(self) -> list[Any]:
+        """Outputs of the first rows in inference mode; empty where it cannot be."""
+        if self.sample is None or not self.model.built:
+            return []
+        x = keras.tree.map_structure(lambda leaf: leaf[:CALLED], self.sample.x)
+        try:
+            found = self.model(
+                keras.tree.map_structure(keras.ops.convert_to_tensor, x), training=False
+            )
+        except Exception:  # whatever a user's model raises; the rules then see None
+            return []
+        return [arrays.to_numpy(one) for one in keras.tree.flatten(found)]
+
+
+def sampled(
+    data: Any, name: str, rows: int = ROWS
+) -> tuple[TrainSample | None, str, tuple[str, ...]]:
+    """Rows of any kind of data; why they were not read; what is wrong with them."""
+    if data is None:
+        return None, "", ()
+    given = data
+    if isinstance(data, list) and len(data) in (2, 3):
+        given = tuple(data)
+    elif isinstance(data, dict) or hasattr(data, "shape"):
+        given = (data,)
+    try:
+        return train_sample.take(given, rows, described=name), "", ()
+    except train_sample.CannotReread as error:
+        gone = ", and its rows would be gone for `fit`" * hasattr(data, "__next__")
+        return None, f"`{name}`: {error}{gone}", ()
+    except Exception as error:  # of the user's own data set
+        text = str(error).splitlines()[0] if str(error) else ""
+        why = f"{type(error).__name__}: {text}".replace("train_data", name)
+        return None, f"`{name}` could not be read", (why,)
+
+
+def _last(model: Any) -> list[tuple[str | None, str, int | None]]:
+    """The last activation of each output, its layer and the units, from the graph."""
+    if not graph.is_functional(model):
+        return []
+    found = graph.flat(model)
+    return [_activation_of(found, tensor) for tensor in found.outputs]
+
+
+def _activation_of(found: Any, tensor: Any) -> tuple[str | None, str, int | None]:
+    units = tensor.shape[-1] if len(tensor.shape) > 1 else None
+    call = found.producer(tensor)
+    while call is not None and isinstance(
+        call.operation, (*PASSING, keras.layers.Identity, keras.layers.Activation)
+    ):
+        name = _name_of(getattr(call.operation, "activation", None))
+        if isinstance(call.operation, keras.layers.Activation) and name != "linear":
+            return name, call.path, units
+        call = found.producer(call.inputs[0])
+    if call is None:
+        return None, "", units
+    layer = call.operation
+    if isinstance(layer, keras.layers.Softmax):
+        return "softmax", call.path, units
+    if isinstance(layer, keras.layers.ReLU):
+        return "relu", call.path, units
+    while isinstance(layer, keras.layers.TimeDistributed):
+        layer = layer.layer
+    if isinstance(layer, (keras.layers.Dense, keras.layers.EinsumDense)) or (
+        "Conv" in type(layer).__name__ and hasattr(layer, "activation")
+    ):
+        return _name_of(layer.activation), call.path, units
+    known = {"Softmax": "softmax", "Sigmoid": "sigmoid", "Relu": "relu", "Tanh": "tanh"}
+    return known.get(type(layer).__name__), call.path, units
+
+
+def _name_of(function: Any) -> str:
+    return str(getattr(function, "__name__", "") or type(function).__name__)
+
+
+def _uses(model: Any, names: list[str]) -> list[str]:
+    count = len(names)
+    if model.built and graph.is_functional(model) and len(model.inputs) == count:
+        found = graph.flat(model)
+        uses = [_use(found, tensor) for tensor in model.inputs]
+        # A dict of rows is in the order of its keys, the inputs are in their own.
+        by_name = {
+            tensor.name: use for tensor, use in zip(model.inputs, uses, strict=True)
+        }
+        return [by_name.get(name, use) for name, use in zip(names, uses, strict=True)]
+    kinds = [layer for _, layer in leaf_layers(model)]
+    if any(isinstance(one, keras.layers.Embedding) for one in kinds):
+        return ["tokens"] * count
+    first = kinds[:1]
+    scales = any(isinstance(one, SCALING[:2]) for one in kinds)
+    scales = scales or any(isinstance(one, SCALING) for one in first)
+    return ["scaled" if scales else "plain"] * count
+
+
+def _use(found: Any, tensor: Any) -> str:
+    waiting, uses = [tensor], set()
+    while waiting:
+        for call in found.users(waiting.pop()):
+            layer = call.operation
+            if isinstance(layer, keras.layers.Embedding):
+                uses.add("tokens")
+            elif isinstance(layer, PASSING) or (
+                type(layer).__name__.startswith("Random")
+                and type(layer).__name__ != "RandomFourierFeatures"
+            ):
+                waiting += call.outputs
+            else:
+                uses.add("scaled" if _may_scale(layer) else "plain")
+    return next((one for one in ("tokens", "plain") if one in uses), "scaled")
+
+
+def _may_scale(layer: Any) -> bool:
+    """Whether what comes out is scaled, or nobody can tell: arithmetic, own layers."""
+    if not isinstance(layer, keras.layers.Layer) or isinstance(layer, SCALING):
+        return True
+    inside = [one for _, one in leaf_layers(layer)]
+    if any(isinstance(one, SCALING) for one in inside):
+        return True
+    return not (layer.trainable_variables or layer.non_trainable_variables)
