@@ -6,10 +6,12 @@ import dataclasses
 import warnings
 from typing import Any
 
-from keras_fitkit._core import arguments, graph, rewrite, selection
+import keras
+
+from keras_fitkit._core import arguments, rewrite, selection
 from keras_fitkit._core.layers import check_keras_model, leaf_layers
 from keras_fitkit._core.selection import Selection
-from keras_fitkit.regularizers import augmenting, presets
+from keras_fitkit.regularizers import augmenting, opening, presets
 from keras_fitkit.regularizers.adjustable import check_rate
 from keras_fitkit.regularizers.choosing import Chosen
 from keras_fitkit.regularizers.inserting import Inserter, Settings
@@ -47,8 +49,10 @@ def regularize(
     them.
 
     Args:
-        model: a built functional or Sequential model, with nested models of that kind.
-            It is not changed. Composite layers that offer `expand()` are expanded.
+        model: a built functional or Sequential model, with nested models of that kind,
+            or a subclassed one whose `call` does the same for symbolic tensors and in
+            training. It is not changed. Composite layers that offer `expand()` are
+            expanded.
         preset: the name of a preset (`kf.regularizers.list_presets()`), a `Preset`, or
             "none", which takes penalties, dropout, noise, augmentation and `MaxNorm`
             out, against underfitting. Defaults to None.
@@ -75,7 +79,8 @@ def regularize(
     Raises:
         TypeError, ValueError: an argument outside its range, by name; nothing asked
             for; a preset beside an argument that it sets; a pattern that matches
-            nothing; a subclassed or a quantized model; nothing to do.
+            nothing; a subclassed model whose calls cannot be seen; a quantized model;
+            label smoothing beside SparseCategoricalCrossentropy; nothing to do.
 
     Example:
         >>> import keras, keras_fitkit as kf
@@ -95,18 +100,20 @@ def regularize(
     given: dict[str, Any] = {"l1": l1, "l2": l2, "dropout": dropout, "noise": noise}
     given.update(max_norm=max_norm, augment=augment)
     asked = {name: value for name, value in given.items() if value is not None}
-    _check_model(model)
+    source = _opened(model)
     for name, value in (("layers", layers), ("exclude", exclude)):
         selection.check(name, value, functions=True)
     arguments.flag("return_report", return_report)
     removes = isinstance(preset, str) and preset == presets.NONE
     settings, by_hand = (None, ()) if removes else _settings(preset, asked)
+    if settings is not None:
+        _check_smoothing(model, settings.preset)
     if removes and asked:
         hint = "Call it twice: first to take out, then to put in."
         allowed = "alone: it takes regularization away"
         raise ValueError(arguments.message("preset", allowed, preset, hint))
     plain, layers, exclude = rewrite.without_blocks(
-        model, ("layers", layers), ("exclude", exclude), keep="exclude"
+        source, ("layers", layers), ("exclude", exclude), keep="exclude"
     )
     chosen = Chosen(plain, layers, exclude)
     done = (
@@ -126,29 +133,48 @@ def regularize(
     return (made, report) if return_report else made
 
 
-def _check_model(model: Any) -> None:
+def _opened(model: Any) -> Any:
+    """The model as a functional one."""
     check_keras_model("model", model, built=True)
-    if not graph.is_functional(model):
-        having = [
-            path
-            for path, layer in leaf_layers(model)
-            if hasattr(layer, "kernel_regularizer")
-        ]
-        hint = (
-            "Its calls cannot be seen: give `kernel_regularizer="
-            "kf.regularizers.get(...)` to its layers where they are made"
-            + (f" ({', '.join(having[:8])})." if having else ".")
-        )
-        allowed = "a functional or Sequential model"
-        raise ValueError(
-            arguments.message("model", allowed, type(model).__name__, hint)
-        )
     for path, layer in leaf_layers(model):
         quantized = getattr(layer, "quantization_mode", None)
         if quantized or hasattr(type(layer), "compression_info"):
             hint = "Regularize first, then quantize."
             allowed = "a model without quantized layers"
             raise ValueError(arguments.message("model", allowed, path, hint))
+    try:
+        return opening.opened(model)
+    except opening.CannotOpen as error:
+        having = [
+            path
+            for path, layer in leaf_layers(model)
+            if hasattr(layer, "kernel_regularizer")
+        ]
+        hint = (
+            f"Its calls cannot be seen: {error}. Give `kernel_regularizer="
+            "kf.regularizers.get(...)` to its layers where they are made"
+            + (f" ({', '.join(having[:8])})." if having else ".")
+        )
+        allowed = "functional, Sequential, or subclassed with a plain `call`"
+        text = arguments.message("model", allowed, type(model).__name__, hint)
+        raise ValueError(text) from error
+
+
+def _check_smoothing(model: Any, preset: Preset) -> None:
+    """Refuses label smoothing for a loss that has none."""
+    loss = getattr(model, "loss", None) if getattr(model, "compiled", False) else None
+    names = {
+        str(one if isinstance(one, str) else getattr(one, "name", one))
+        for one in keras.tree.flatten(loss)
+    }
+    if preset.label_smoothing and "sparse_categorical_crossentropy" in names:
+        hint = (
+            "SparseCategoricalCrossentropy takes no `label_smoothing`: compile with "
+            "keras.losses.CategoricalCrossentropy(label_smoothing="
+            f"{preset.label_smoothing:g}) and y = keras.utils.to_categorical(y)."
+        )
+        allowed = "one without label smoothing for a model of class numbers"
+        raise ValueError(arguments.message("preset", allowed, preset.name, hint))
 
 
 def _settings(preset: Any, asked: dict[str, Any]) -> tuple[Settings, tuple[str, ...]]:

@@ -173,7 +173,6 @@ def test_penalties_are_sums_over_kernels(given, power):
     ],
 )
 def test_the_penalty_of_each_preset_is_that_of_numpy(name):
-    preset = kf.regularizers.Preset(name)
     preset = next(
         one for one in kf.regularizers.list_presets().presets if one.name == name
     )
@@ -209,14 +208,65 @@ def test_penalties_reach_compiled_functions_and_files(tmp_path):
 
 
 def test_every_preset_trains():
-    """One step each, on every backend."""
+    """One step of all that they put into a model together, on every backend."""
+    found = {}
     for preset in kf.regularizers.list_presets().presets:
-        if not set(preset.settings) & {"dropout", "noise", "max_norm", "l2", "l1"}:
-            continue
-        new, _ = kf.regularize(small(), preset.name, return_report=True)
+        for name, value in preset.settings.items():
+            found.setdefault(name, []).append(preset.name)
+            assert value > 0
+    chosen = {names[0] for names in found.values()} | {"resnet", "vgg", "deit"}
+    for name in sorted(chosen):
+        if name in ("stochastic-depth", "deit"):
+            continue  # they need branches: see below
+        new, _ = kf.regularize(small(), name, return_report=True)
         new.compile(keras.optimizers.SGD(0.1), "mse", run_eagerly=True)
         found = new.train_on_batch(rows(new), np.ones((3, 2), "float32"))
-        assert np.isfinite(np.asarray(found)).all(), preset.name
+        assert np.isfinite(np.asarray(found)).all(), name
+
+
+RECIPES = {
+    "resnet": {"l2": 1e-4 / 2},
+    "vgg": {"l2": 5e-4 / 2, "dropout": 0.5},
+    "vit-augreg": {"weight_decay": 1e-4 / 1e-3},
+    "deit": {"stochastic_depth": 0.1, "weight_decay": 0.05, "label_smoothing": 0.1},
+    "convnext": {
+        "stochastic_depth": 0.1,
+        "weight_decay": 0.05,
+        "label_smoothing": 0.1,
+    },
+    "bert-finetune": {"dropout": 0.1, "weight_decay": 0.01},
+    "mlp-tabular": {"dropout": 0.15, "weight_decay": 0.02, "label_smoothing": 0.1},
+    "max-norm": {"max_norm": 4.0},
+    "label-smoothing": {"label_smoothing": 0.1},
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_are_the_converted_numbers_of_their_papers(name):
+    preset = next(
+        one for one in kf.regularizers.list_presets().presets if one.name == name
+    )
+    assert preset.settings == pytest.approx(RECIPES[name])
+    assert "arXiv:" in preset.source or "JMLR" in preset.source
+    assert preset.conversion
+    told = " ".join(preset.by_hand)
+    assert ("AdamW" in told) == ("weight_decay" in preset.settings)
+    assert ("label_smoothing=0.1" in told) == ("label_smoothing" in preset.settings)
+
+
+def test_a_decay_of_sgd_is_half_of_l2():
+    """One step of torch's rule, w - lr * (grad + wd * w), with a gradient of zero."""
+    new, _ = kf.regularize(small(), "resnet", return_report=True)
+    before = keras.ops.convert_to_numpy(new.get_layer("head").kernel.value).copy()
+    zeros = keras.losses.MeanSquaredError()
+    new.compile(
+        keras.optimizers.SGD(1.0),
+        lambda y, p: 0.0 * zeros(y, p),
+        run_eagerly=True,
+    )
+    new.train_on_batch(rows(new), np.ones((3, 2), "float32"))
+    after = keras.ops.convert_to_numpy(new.get_layer("head").kernel.value)
+    np.testing.assert_allclose(after, before * (1 - 1e-4), rtol=1e-6)
 
 
 def test_max_norm_holds_the_columns():
@@ -403,19 +453,85 @@ def test_sequences():
     same(model, new, np.ones((2, 5)))
 
 
-def test_a_subclassed_model_is_refused_with_its_layers():
-    class Mine(keras.Model):
-        def __init__(self):
-            super().__init__()
-            self.first = layers.Dense(2, name="first")
+class Mine(keras.Model):
+    """A subclassed model; `kind` is what makes it harder to open."""
 
-        def call(self, inputs):
-            return self.first(inputs)
+    def __init__(self, kind=""):
+        super().__init__(name="mine")
+        self.kind = kind
+        self.first = layers.Dense(6, "relu", name="first")
+        self.norm = layers.BatchNormalization(name="norm")
+        self.drop = layers.Dropout(0.1, name="drop")
+        self.head = layers.Dense(2, name="head")
 
-    model = Mine()
+    def call(self, inputs, training=None):
+        x = self.norm(self.first(inputs)) + 1.0
+        if self.kind != "no dropout":
+            x = self.drop(x, training=training)
+        if self.kind == "branch" and training:
+            x = x * 2.0
+        if self.kind == "values" and float(x[0, 0]) > 0:
+            x = -x
+        if self.kind == "losses":
+            self.add_loss(keras.ops.mean(x))
+        return self.head(x)
+
+
+class OwnStep(Mine):
+    def train_step(self, *args):
+        return super().train_step(*args)
+
+
+def called(model):
     model(np.ones((1, 3), "float32"))
-    with pytest.raises(ValueError, match=r"Its calls cannot be seen.*\(first\)"):
+    return randomized(model)
+
+
+def test_a_subclassed_model_becomes_a_functional_one():
+    model = called(Mine())
+    new = kf.regularize(model, l2=0.1, dropout=0.4, exclude="head")
+    data = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")
+    same(model, new, data)
+    assert new.get_layer("drop").current == pytest.approx(0.4)
+    assert total(new) == pytest.approx(
+        0.1 * (keras.ops.convert_to_numpy(model.first.kernel.value) ** 2).sum(), 1e-5
+    )
+    assert model.losses == []
+    new.compile("sgd", "mse", run_eagerly=True)
+    assert np.isfinite(np.asarray(new.train_on_batch(data, np.ones((5, 2)))))
+    bare = kf.regularize(model, "none")
+    assert "drop" not in names(bare)
+    same(model, bare, data)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("branch", "does something else in training"),
+        ("values", "takes no symbolic tensors"),
+        ("losses", "takes no symbolic tensors .*add_loss"),
+        ("step", "has a `train_step` of its own"),
+    ],
+)
+def test_a_subclassed_model_that_hides_its_calls_is_refused(kind, text):
+    model = called(OwnStep() if kind == "step" else Mine(kind))
+    with pytest.raises(ValueError, match=rf"{text}.*\(first, head\)"):
         kf.regularize(model, l2=0.1)
+
+
+def test_label_smoothing_of_class_numbers_is_refused():
+    model = small()
+    for loss in (
+        "sparse_categorical_crossentropy",
+        keras.losses.SparseCategoricalCrossentropy(),
+    ):
+        model.compile("sgd", loss)
+        for preset in ("label-smoothing", "deit"):
+            with pytest.raises(ValueError, match=r"takes no `label_smoothing`.*0\.1"):
+                kf.regularize(model, preset)
+    model.compile("sgd", "categorical_crossentropy")
+    with warns_once(UserWarning, match="label_smoothing=0.1"):
+        same(model, kf.regularize(model, "label-smoothing"))
 
 
 def test_a_quantized_model_is_refused():
