@@ -470,7 +470,7 @@ class Mine(keras.Model):
             x = self.drop(x, training=training)
         if self.kind == "branch" and training:
             x = x * 2.0
-        if self.kind == "values" and float(x[0, 0]) > 0:
+        if self.kind == "values" and keras.ops.convert_to_numpy(x)[0, 0] > 0:
             x = -x
         if self.kind == "losses":
             self.add_loss(keras.ops.mean(x))

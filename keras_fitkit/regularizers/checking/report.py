@@ -101,7 +101,7 @@ class CheckReport:
             rows += f" and {self.validation_rows:,} validation rows"
         text = f"{text}; {rows} looked at"
         left = len(self.unchecked)
-        return f"{text}; {left} rules not checked" if left else text
+        return f"{text}; {left} rule{'s' * (left != 1)} not checked" if left else text
 
     def render(self) -> str:
         """The report as text: each finding, and its fix below it."""
@@ -122,15 +122,15 @@ class CheckReport:
         from rich.text import Text
 
         table = Table(title=self.summary, title_justify="left", show_lines=True)
-        for heading in ("", "rule", "what was found", "what to do"):
-            table.add_column(heading)
+        for heading in ("", "rule", "what was found, and what to do"):
+            table.add_column(heading, overflow="fold")
         colours = dict(zip(SEVERITIES, ("red", "yellow", "blue"), strict=True))
         for one in self.findings:
             severity = Text(one.severity, style=colours[one.severity])
-            cells = (Text(text) for text in (one.rule, one.text, one.fix))
-            table.add_row(severity, *cells)
+            told = Text(f"{one.text}\n").append(one.fix, style="bold")
+            table.add_row(severity, Text(one.rule), told)
         for rule, why in self.unchecked.items():
-            table.add_row(Text("not checked", style="dim"), Text(rule), Text(why), "")
+            table.add_row(Text("not checked", style="dim"), Text(rule), Text(why))
         return table
 
     def __str__(self) -> str:

