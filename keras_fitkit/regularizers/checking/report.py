@@ -108,8 +108,9 @@ class CheckReport:
         lines = [self.summary]
         for one in self.findings:
             lines.append(f"{one.severity:<8}{one.rule}: {one.text}")
-            lines += [f"{'fix':>7} {line}" for line in one.fix.splitlines()]
-        lines += [f"{'not checked':<8} {k}: {v}" for k, v in self.unchecked.items()]
+            first, *rest = one.fix.splitlines()
+            lines += [f"    fix {first}", *(f"        {line}" for line in rest)]
+        lines += [f"not checked {rule}: {why}" for rule, why in self.unchecked.items()]
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
