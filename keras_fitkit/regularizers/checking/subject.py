@@ -152,6 +152,7 @@ class Subject:
             names = sorted(map(str, y))  # as Keras flattens dicts
         if len(names) != count:
             names = [f"output {place}" for place in range(count)]
+            names = ["output"] if count == 1 else names
         wanted = losses.by_output(self.model, names)
         targets = self._targets(count, names)
         found = []
