@@ -119,6 +119,7 @@ def fit(arm: Any, data: list[Rows], epochs: int) -> tuple[keras.Model, Any]:
     found = model.fit(
         **rows,
         validation_data=validation,
+        validation_batch_size=500,
         epochs=epochs,
         verbose=0,
         callbacks=[monitor, *callbacks],
