@@ -94,10 +94,10 @@ def packed_size(model: keras.Model) -> PackedSize:
         ImportError: constriction is missing.
 
     Example:
-        >>> import keras, keras_fitkit as kf
+        >>> import keras, numpy as np, keras_fitkit as kf
         >>> layers = [keras.Input((64,)), keras.layers.Dense(10, name="dense")]
         >>> model = keras.Sequential(layers)
-        >>> model.set_weights([0 * one for one in model.get_weights()])
+        >>> model.set_weights([np.zeros(one.shape) for one in model.get_weights()])
         >>> size = kf.packed_size(model)
         >>> [one.way for one in size.tensors]
         ['codebook', 'codebook']
