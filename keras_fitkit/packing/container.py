@@ -38,11 +38,13 @@ class NamedTensor:
         name: its path in Keras's file of weights.
         array: its values, of the type `dtype.stored`.
         dtype: its type.
+        scales: those of a grid that its layer tells of, or None.
     """
 
     name: str
     array: Any
     dtype: Dtype
+    scales: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +66,9 @@ class Content:
 
 def encode(content: Content) -> tuple[bytes, list[CodedTensor]]:
     """The bytes of the file, and its tensors as they are coded."""
-    coded = [tensors.encode(one.array, one.dtype) for one in content.tensors]
+    coded = [
+        tensors.encode(one.array, one.dtype, one.scales) for one in content.tensors
+    ]
     description = {
         "keras": content.keras,
         "config": content.config,

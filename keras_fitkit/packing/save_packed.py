@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from keras_fitkit._core import arguments
+from keras_fitkit._core import arguments, layers
 from keras_fitkit._core.files import atomic_path
 from keras_fitkit.packing import container, entropy, keras_archive
 from keras_fitkit.packing.size import PackedSize, TensorSize
@@ -65,7 +65,7 @@ def save_packed(
         With Asymmetric Numeral Systems (ANS)", 2022, arXiv:2201.01741, for the coder.
     """
     entropy.coder()
-    _check_model(model)
+    layers.check_keras_model("model", model, built=True)
     target = arguments.path("path", path)
     if not arguments.flag("overwrite", overwrite) and target.exists():
         raise FileExistsError(
@@ -105,16 +105,8 @@ def packed_size(model: keras.Model) -> PackedSize:
         True
     """
     entropy.coder()
-    _check_model(model)
+    layers.check_keras_model("model", model, built=True)
     return _packed(model)[1]
-
-
-def _check_model(model: Any) -> None:
-    if not isinstance(model, keras.Model):
-        raise TypeError(arguments.message("model", "a keras.Model", model))
-    if not model.built:
-        hint = "Call it on data, or give a Sequential model a keras.Input, first."
-        raise ValueError(arguments.message("model", "a built model", model, hint))
 
 
 def _packed(model: Any) -> tuple[bytes, PackedSize]:

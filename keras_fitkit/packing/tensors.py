@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from keras_fitkit.packing import dtypes, positions, values
+from keras_fitkit.packing import dtypes, grids, positions, values
 from keras_fitkit.packing.byte_reader import Reader, block, number
 from keras_fitkit.packing.dtypes import Dtype
 from keras_fitkit.packing.errors import PackedFileError
 
-DENSE, SPARSE = range(2)
+DENSE, SPARSE, GRID = range(3)
 _RANK = 32
 _SIZE = 1 << 48
 _WORTHWHILE = 8  # positions are coded apart when one in so many elements is zero
@@ -38,15 +38,16 @@ class CodedTensor:
     way: str
 
 
-def encode(array: Any, dtype: Dtype) -> CodedTensor:
+def encode(array: Any, dtype: Dtype, scales: Any = None) -> CodedTensor:
     """A tensor's bytes.
 
     Args:
         array: of the type `dtype.stored`.
         dtype: its type.
+        scales: those of a grid that its layer tells of, or None.
     """
     flat = np.ascontiguousarray(array).reshape(-1).view(dtype.bits)
-    best = _best(flat, array.shape, dtype)
+    best = _best(flat, array, dtype, scales)
     shape = b"".join(number(size) for size in (len(array.shape), *array.shape))
     check = zlib.crc32(flat.data).to_bytes(4, "little")
     head = bytes([dtypes.place(dtype)]) + shape + check
@@ -81,17 +82,23 @@ def decode(reader: Reader, left: int) -> tuple[Any, Dtype]:
     return flat.view(dtype.stored).reshape(shape), dtype
 
 
-def _best(flat: Any, shape: tuple[int, ...], dtype: Dtype) -> values.Coded:
-    zeros = flat.size - int(np.count_nonzero(flat))
+def _best(flat: Any, array: Any, dtype: Dtype, scales: Any) -> values.Coded:
     found = []
-    apart = 0 < zeros < flat.size and zeros * _WORTHWHILE >= flat.size
-    if not apart or flat.size < _LARGE:
-        dense = values.encode(flat, dtype)
-        content = bytes([DENSE]) + dense.content
-        found.append(dataclasses.replace(dense, content=content))
-    if apart:
-        found.append(_sparse(flat, shape, dtype))
+    grid = grids.find(array, dtype, scales)
+    if grid is not None:
+        found.append(_as(GRID, grids.encode(grid, dtype)))
+    if grid is None or flat.size < _LARGE:
+        zeros = flat.size - int(np.count_nonzero(flat))
+        apart = 0 < zeros < flat.size and zeros * _WORTHWHILE >= flat.size
+        if apart:
+            found.append(_sparse(flat, array.shape, dtype))
+        if not apart or flat.size < _LARGE:
+            found.append(_as(DENSE, values.encode(flat, dtype)))
     return min(found, key=lambda one: len(one.content))
+
+
+def _as(way: int, coded: values.Coded) -> values.Coded:
+    return dataclasses.replace(coded, content=bytes([way]) + coded.content)
 
 
 def _sparse(flat: Any, shape: tuple[int, ...], dtype: Dtype) -> values.Coded:
@@ -106,6 +113,8 @@ def _decoded(body: Reader, count: int, shape: tuple[int, ...], dtype: Dtype) -> 
     way = body.byte()
     if way == DENSE:
         return values.decode(body, count, dtype)
+    if way == GRID:
+        return grids.decode(body, shape, count, dtype)
     if way != SPARSE or not count:
         raise PackedFileError(f"unknown way {way} of coding a tensor")
     inner = Reader(body.block())
