@@ -16,6 +16,7 @@ from keras_fitkit.packing.errors import PackedFileError
 
 DENSE, SPARSE, GRID = range(3)
 _RANK = 32
+_TYPES = 255
 _SIZE = 1 << 48
 _WORTHWHILE = 8  # positions are coded apart when one in so many elements is zero
 _LARGE = 1 << 20
@@ -48,10 +49,9 @@ def encode(array: Any, dtype: Dtype, scales: Any = None) -> CodedTensor:
     """
     flat = np.ascontiguousarray(array).reshape(-1).view(dtype.bits)
     best = _best(flat, array, dtype, scales)
-    shape = b"".join(number(size) for size in (len(array.shape), *array.shape))
-    check = zlib.crc32(flat.data).to_bytes(4, "little")
-    head = bytes([dtypes.place(dtype)]) + shape + check
-    content = head + block(best.content)
+    head = _head(array.shape, dtype)
+    check = _checksum(head, flat).to_bytes(4, "little")
+    content = head + check + block(best.content)
     return CodedTensor(content, len(best.content), best.bits, best.way)
 
 
@@ -65,11 +65,12 @@ def decode(reader: Reader, left: int) -> tuple[Any, Dtype]:
     Raises:
         PackedFileError: these are not its bytes.
     """
-    dtype = dtypes.at(reader.byte())
+    dtype = dtypes.at(reader.number(_TYPES))
     shape = tuple(reader.number(_SIZE) for _ in range(reader.number(_RANK)))
     check = int.from_bytes(reader.take(4), "little")
     count = math.prod(shape)
-    if count * dtype.size > left:
+    # NumPy refuses an empty array whose other sizes are too large for it.
+    if math.prod(max(size, 1) for size in shape) * dtype.size > left:
         raise PackedFileError(
             f"a tensor of the shape {shape} ({count * dtype.size} bytes), where "
             f"{left} bytes are left of what `max_bytes` allows"
@@ -77,9 +78,19 @@ def decode(reader: Reader, left: int) -> tuple[Any, Dtype]:
     body = Reader(reader.block())
     flat = _decoded(body, count, shape, dtype)
     body.finished()
-    if zlib.crc32(flat.data) != check:
+    if _checksum(_head(shape, dtype), flat) != check:
         raise PackedFileError("values that do not match their checksum")
     return flat.view(dtype.stored).reshape(shape), dtype
+
+
+def _head(shape: tuple[int, ...], dtype: Dtype) -> bytes:
+    sizes = (dtypes.place(dtype), len(shape), *shape)
+    return b"".join(number(size) for size in sizes)
+
+
+def _checksum(head: bytes, flat: Any) -> int:
+    """Of type, shape and decoded values: the same bits in another shape are damage."""
+    return zlib.crc32(flat.data, zlib.crc32(head))
 
 
 def _best(flat: Any, array: Any, dtype: Dtype, scales: Any) -> values.Coded:
@@ -118,7 +129,7 @@ def _decoded(body: Reader, count: int, shape: tuple[int, ...], dtype: Dtype) -> 
     if way != SPARSE or not count:
         raise PackedFileError(f"unknown way {way} of coding a tensor")
     inner = Reader(body.block())
-    mask = positions.decode(inner, count, shape[-1])
+    mask = positions.decode(inner, count, shape[-1] if shape else 1)
     inner.finished()
     flat = np.zeros(count, dtype.bits)
     flat[mask] = values.decode(body, int(np.count_nonzero(mask)), dtype)
