@@ -72,9 +72,11 @@ def load_packed(
     content = _content(source, max_bytes)
     try:
         return keras_archive.put_together(content, custom_objects, compile, safe_mode)
+    except Warning:  # an error only because the user wants it to be one
+        raise
     except Exception as error:  # anything that a class of the model raises
         raise PackedFileError(
-            f"The model in {source} cannot be built: {type(error).__name__}: {error}"
+            f"The model in {source} cannot be built: {_said(error)}"
         ) from error
 
 
@@ -95,3 +97,10 @@ def _foreign(mark: bytes) -> str:
     if mark[:-1] == container.MARK[:-1]:
         return "its version of the format is newer than this release"
     return "it does not begin as one"
+
+
+def _said(error: Exception) -> str:
+    """What Keras says at the end, without the configurations that it quotes."""
+    text = str(error).rpartition("Exception encountered: ")[2]
+    text = text.partition(" Full object config: ")[0]
+    return f"{type(error).__name__}: {' '.join(text.split())}"

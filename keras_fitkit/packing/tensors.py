@@ -17,7 +17,7 @@ from keras_fitkit.packing.errors import PackedFileError
 DENSE, SPARSE, GRID = range(3)
 _RANK = 32
 _TYPES = 255
-_SIZE = 1 << 48
+_SIZE = 1 << 44
 _WORTHWHILE = 8  # positions are coded apart when one in so many elements is zero
 _LARGE = 1 << 20
 
@@ -70,7 +70,8 @@ def decode(reader: Reader, left: int) -> tuple[Any, Dtype]:
     check = int.from_bytes(reader.take(4), "little")
     count = math.prod(shape)
     # NumPy refuses an empty array whose other sizes are too large for it.
-    if math.prod(max(size, 1) for size in shape) * dtype.size > left:
+    too_large = math.prod(max(size, 1) for size in shape) > _SIZE
+    if count * dtype.size > left or too_large:
         raise PackedFileError(
             f"a tensor of the shape {shape} ({count * dtype.size} bytes), where "
             f"{left} bytes are left of what `max_bytes` allows"

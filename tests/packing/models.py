@@ -1,5 +1,8 @@
 """Models of the kinds that are packed."""
 
+import json
+import pathlib
+
 import keras
 import numpy as np
 
@@ -107,8 +110,48 @@ def stripped():
 
 def block():
     inputs = keras.Input((8, 8, 4))
-    x = kf.blocks.GhostConv2D(8, 3)(inputs)
+    x = kf.blocks.GhostModule(8)(inputs)
     return keras.Model(inputs, layers.Dense(2)(layers.GlobalMaxPooling2D()(x)))
+
+
+def golden():
+    """The model of net.kfz, which no release may fail to read. Made by
+
+        python -c "from tests.packing import models; models.write_golden()"
+
+    It has a tensor in each of the ways: pruned, clustered, on grids, floats.
+    """
+    rng = np.random.default_rng(5)
+    model = keras.Sequential(
+        [
+            keras.Input((24,)),
+            layers.Dense(40, "relu"),
+            layers.Dense(32, "relu"),
+            layers.Dense(30),
+            layers.BatchNormalization(),
+        ]
+    )
+    full = rng.gamma(0.5, 0.3, (24, 1)) * rng.gamma(1.5, 1, 40)
+    book = np.array([-0.75, -0.25, 0.125, 0.5], "f4")
+    sparse = np.where(rng.random((24, 40)) < full, rng.choice(book, (24, 40)), 0)
+    grid = rng.normal(size=(40, 32)).astype("f4")
+    scale = np.abs(grid).max(axis=0, keepdims=True) / np.float32(127)
+    model.layers[0].set_weights([sparse, np.zeros(40)])
+    model.layers[1].set_weights([np.round(grid / scale) * scale + 0, np.zeros(32)])
+    model.layers[2].set_weights([rng.normal(size=(32, 30)), rng.normal(size=30)])
+    return model
+
+
+def write_golden():
+    folder = pathlib.Path(__file__).parent
+    model = golden()
+    kf.save_packed(model, folder / "net.kfz")
+    x = np.linspace(-1, 1, 2 * 24).reshape(2, 24).astype("f4")
+    told = {
+        "sums": [float(one.astype("f8").sum()) for one in model.get_weights()],
+        "outputs": keras.ops.convert_to_numpy(model(x)).tolist(),
+    }
+    (folder / "net.json").write_text(json.dumps(told, indent=1))
 
 
 KINDS = {

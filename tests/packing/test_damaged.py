@@ -104,10 +104,9 @@ def test_no_byte_of_a_sealed_file_can_be_changed_to_do_harm():
     body = DATA[: -container.DIGEST]
     draw = random.Random(5)
     for place in range(len(container.MARK), len(body)):
-        for value in (0, 255, body[place] ^ 1, draw.randrange(256)):
-            data = bytearray(body)
-            data[place] = value
-            assert_refused_or_true(sealed(data))
+        data = bytearray(body)
+        data[place] ^= draw.randrange(1, 256)
+        assert_refused_or_true(sealed(data))
 
 
 @settings(max_examples=300)
@@ -142,7 +141,8 @@ def tensor(shape, body, dtype=0):
 
 
 @pytest.mark.parametrize(
-    "shape", [(1 << 40,), (1 << 20, 1 << 20), (1 << 47,) * 32, (0, 1 << 47), (1 << 19,)]
+    "shape",
+    [(1 << 40,), (1 << 20, 1 << 20), (1 << 43,) * 32, (0, 1 << 43, 3), (1 << 19,)],
 )
 def test_a_shape_takes_no_memory_before_it_is_believed(shape):
     bodies = [bytes([tensors.DENSE, 3, 0, 0, 0, 0]), bytes([tensors.DENSE, 1])]
@@ -234,7 +234,10 @@ def test_users_are_told_what_is_wrong_with_a_file(packed, tmp_path):
 def test_parts_of_two_files_do_not_make_one(packed, tmp_path):
     a, b = ((packed / f"{name}.kfz").read_bytes() for name in "ab")
     path = tmp_path / "m.kfz"
-    for place in range(1, min(len(a), len(b)), 7):
+    apart = next(
+        i for i, (one, other) in enumerate(zip(a, b, strict=False)) if one != other
+    )
+    for place in range(apart + 1, min(len(a), len(b)), 7):
         path.write_bytes(a[:place] + b[place:])
         with pytest.raises(kf.PackedFileError):
             kf.load_packed(path)
