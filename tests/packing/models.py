@@ -94,8 +94,10 @@ def text():
     )
 
 
-def bfloat16():
-    policies = ["bfloat16", "mixed_bfloat16", "float64"]
+def other_floats():
+    policies = ["bfloat16", "mixed_bfloat16", "float16"]
+    if keras.backend.backend() != "jax":  # it has no float64 unless told to
+        policies.append("float64")
     made = [layers.Dense(4, dtype=one) for one in policies]
     return keras.Sequential([keras.Input((12,)), *made])
 
@@ -162,7 +164,7 @@ KINDS = {
         images,
         subclassed,
         text,
-        bfloat16,
+        other_floats,
         quantized,
         stripped,
         block,
