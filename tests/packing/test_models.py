@@ -118,6 +118,21 @@ def test_state_that_is_no_array_of_numbers_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_training_prunes_has_one_kind_of_zero_and_clusters(tmp_path):
+    model = keras.Sequential([keras.Input((40,)), keras.layers.Dense(50)])
+    model.compile("sgd", "mse")
+    rng = np.random.default_rng(0)
+    callbacks = [kf.PruneSchedule(0.8), kf.ClusterWeights(8, verbose=0)]
+    x, y = rng.normal(size=(64, 40)), rng.normal(size=(64, 50))
+    model.fit(x, y, epochs=3, batch_size=16, verbose=0, callbacks=callbacks)
+    kernel = model.get_weights()[0]
+    assert not np.signbit(kernel[kernel == 0]).any()
+    size = kf.save_packed(model, tmp_path / "m.kfz")
+    assert "codebook" in size.tensors[0].way
+    assert size.ratio > 5
+    assert_same(model, kf.load_packed(tmp_path / "m.kfz"))
+
+
 def test_pruned_and_clustered_models_are_small(tmp_path):
     rng = np.random.default_rng(0)
     model = keras.Sequential([keras.Input((300,)), keras.layers.Dense(100)])
