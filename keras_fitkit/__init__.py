@@ -6,6 +6,7 @@ The public names are these; everything else may change without notice.
 from keras_fitkit import blocks as blocks
 from keras_fitkit import checkpoint as checkpoint
 from keras_fitkit import distillation as distillation
+from keras_fitkit import evidence as evidence
 from keras_fitkit import monitoring as monitoring
 from keras_fitkit import pruning as pruning
 from keras_fitkit import quantization as quantization
@@ -31,6 +32,14 @@ from keras_fitkit.checkpoint import ReproducibleDataset as ReproducibleDataset
 from keras_fitkit.checkpoint import resumable as resumable
 from keras_fitkit.distillation import Distiller as Distiller
 from keras_fitkit.distillation import cache_teacher as cache_teacher
+from keras_fitkit.evidence import CrossValidationReport as CrossValidationReport
+from keras_fitkit.evidence import LearningCurveReport as LearningCurveReport
+from keras_fitkit.evidence import MembershipReport as MembershipReport
+from keras_fitkit.evidence import RemedyReport as RemedyReport
+from keras_fitkit.evidence import cross_validate as cross_validate
+from keras_fitkit.evidence import learning_curve as learning_curve
+from keras_fitkit.evidence import membership_auc as membership_auc
+from keras_fitkit.evidence import try_remedies as try_remedies
 from keras_fitkit.monitoring import Diagnosis as Diagnosis
 from keras_fitkit.monitoring import EarlyStopping as EarlyStopping
 from keras_fitkit.monitoring import OverfitMonitor as OverfitMonitor
@@ -82,6 +91,7 @@ __all__ = [
     "ClusterWeights",
     "ConstantSparsity",
     "CosineSparsity",
+    "CrossValidationReport",
     "Diagnosis",
     "Distiller",
     "DropReport",
@@ -92,7 +102,9 @@ __all__ = [
     "IterativeSparsity",
     "LatencyReport",
     "LayerMacs",
+    "LearningCurveReport",
     "MacsReport",
+    "MembershipReport",
     "OneShotSparsity",
     "OverfitMonitor",
     "OverfittingWarning",
@@ -101,6 +113,7 @@ __all__ = [
     "QuantizeConfig",
     "QuantizeWrapper",
     "RegularizationReport",
+    "RemedyReport",
     "ReproducibleDataset",
     "RewriteReport",
     "ShrinkReport",
@@ -115,15 +128,19 @@ __all__ = [
     "channel_groups",
     "checkpoint",
     "count_macs",
+    "cross_validate",
     "diagnose",
     "distillation",
     "drop_layers",
+    "evidence",
     "exclude_norms_and_biases",
     "expand",
     "export_litert",
     "factorize",
     "fuse",
+    "learning_curve",
     "measure_latency",
+    "membership_auc",
     "monitoring",
     "pruning",
     "quantization",
@@ -138,5 +155,6 @@ __all__ = [
     "shrink",
     "sparsity_of",
     "strip_quantization",
+    "try_remedies",
     "widen",
 ]
