@@ -244,8 +244,8 @@ class LearningCurveReport:
     def _remarks(self) -> list[str]:
         rule = (
             f"rule: 'would help' where the 95 % interval of the change lies below 0 "
-            f"and its mean is a fall of {100 * self.least:g} % or more, 'would not' where "
-            "the interval rules out such a fall"
+            f"and its mean is a fall of {100 * self.least:g} % or more, 'would not' "
+            "where the interval rules out such a fall"
         )
         missing = f"no wider model: {self.no_capacity}" if self.no_capacity else ""
         return [text for text in (rule, missing, *self.notes) if text]

@@ -166,8 +166,8 @@ class Trial:
         if self.settings.verbose:
             say(
                 f"{one.name}, seed {seed}: validation {found.validation[-1]:.4g}, "
-                f"training {found.train[-1]:.4g}, {found.state} "
-                f"({found.seconds:.0f} s; {self.spent:.1f} of {self.settings.minutes:g} min)"
+                f"training {found.train[-1]:.4g}, {found.state} ({found.seconds:.0f} "
+                f"s; {self.spent:.1f} of {self.settings.minutes:g} min)"
             )
         return found
 
