@@ -10,8 +10,8 @@ def build():
     return model
 
 
-X, Y = np.ones((12, 3)), np.arange(12.0) + 0.5
-NAN = np.full((12, 3), np.nan)
+X, Y = np.ones((40, 3)), np.arange(40.0) + 0.5
+NAN = np.full((40, 3), np.nan)
 
 
 def table(bad, flags):
@@ -54,7 +54,7 @@ def table(bad, flags):
         "cross_validate": {
             **shared,
             "folds": common(
-                "folds", ints("an integer >= 2", 1), ints("at most 12", 13)
+                "folds", ints("an integer >= 2", 1), ints("at most 40", 41)
             ),
             "groups": common("groups", ints("one value for each", np.ones(3))),
             "seed": common("seed", ints("an integer >= 0", -1)),
