@@ -52,7 +52,9 @@ def build() -> keras.Model:
             layers.Dense(1, "sigmoid", name="head"),
         ]
     )
-    model.compile(keras.optimizers.Adam(3e-3), "binary_crossentropy", ["accuracy"])
+    model.compile(
+        keras.optimizers.Adam(3e-3), "binary_crossentropy", metrics=["accuracy"]
+    )
     return model
 
 

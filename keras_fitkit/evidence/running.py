@@ -106,8 +106,8 @@ def scores(model: Any, data: Data, batch_size: int) -> dict[str, float]:
         for name, value in logs.items()
         if np.size(keras.ops.convert_to_numpy(value)) == 1
     }
-    found["loss"] -= penalty(model)
-    return found
+    loss = found.pop("loss") - penalty(model)
+    return {"loss": loss, **found}
 
 
 def part(data: Data, picked: Any) -> Data:
