@@ -94,6 +94,9 @@ def compile_like(
     if config is None:
         raise ValueError("how the model is compiled cannot be read")
     config.update(metrics=None, weighted_metrics=None)
+    if config.get("jit_compile"):
+        # What "auto" came to for the original may not do for this one (augmentation).
+        config["jit_compile"] = "auto"
     if rate != 1.0 or clipnorm is not None:
         inner = config["optimizer"]["config"]
         if not isinstance(inner.get("learning_rate"), (int, float)):
