@@ -266,7 +266,7 @@ def underfitting(kind: str) -> Any:
     model = keras.Sequential(
         [keras.Input((64,)), *body, layers.Dense(10, "softmax", name="head")]
     )
-    model.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy")
+    model.compile(keras.optimizers.Adam(1e-2), "sparse_categorical_crossentropy")
     return model
 
 
@@ -280,6 +280,7 @@ def try_underfitting(row: Row) -> dict[str, Any]:
         (x[:1200], y[:1200]),
         minutes=60,
         epochs=row.epochs,
+        seeds=3 if row.epochs > 5 else 2,
         test_data=(x[1200:], y[1200:]),
         verbose=0,
     )
@@ -308,8 +309,8 @@ def rows_of(quick: bool) -> list[Row]:
         for arm in (arms(data) if not quick else [PLAIN, *CLAIMED[:2]])
     ]
     made.sort(key=lambda row: row.arm not in (PLAIN, *CLAIMED))
-    first = [Row("underfit", kind, 0, 5 if quick else 20) for kind in EXPECTED]
-    return [*first, *made]
+    kinds = list(EXPECTED)[-1:] if quick else list(EXPECTED)
+    return [*(Row("underfit", kind, 0, 5 if quick else 20) for kind in kinds), *made]
 
 
 def report(rows: Sequence[Row], store: Store, quick: bool) -> None:

@@ -18,6 +18,7 @@ CAUTION = (
     "one attack, by the loss alone: a low value is no guarantee of privacy, others "
     "find more, and single rows may be exposed where the average is not"
 )
+_CHUNK = 256  # rows at once
 _HEADINGS = ("membership AUC", "95 %", "members", "others")
 
 
@@ -162,7 +163,7 @@ def row_losses(model: Any, data: Data) -> Any:
     """The loss of each row, up to a constant (the penalty of the regularizers)."""
     x, y = data
     count = len(keras.tree.flatten(x)[0])
-    predicted = model.predict(x, batch_size=min(count, 256), verbose=0)
+    predicted = _predicted(model, x, count)
     found = _at_once(model, y, predicted)
     if found is not None:
         total = float(arrays.to_numpy(_computed(model, x, y, predicted)))
@@ -170,6 +171,17 @@ def row_losses(model: Any, data: Data) -> Any:
         if abs(total - mean) <= 1e-3 * max(1.0, abs(total)):
             return found
     return np.array([_one(model, x, y, predicted, row) for row in range(count)])
+
+
+def _predicted(model: Any, x: Any, count: int) -> Any:
+    """Predictions without a trace: `predict` traces a function for each new model."""
+    found = [
+        keras.tree.map_structure(
+            arrays.to_numpy, model(rows.take(x, slice(at, at + _CHUNK)), training=False)
+        )
+        for at in range(0, count, _CHUNK)
+    ]
+    return keras.tree.map_structure(lambda *parts: np.concatenate(parts), *found)
 
 
 def _one(model: Any, x: Any, y: Any, predicted: Any, row: int) -> float:

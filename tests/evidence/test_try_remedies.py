@@ -211,6 +211,33 @@ def test_too_few_minutes_are_refused_with_the_number_it_takes():
         kf.try_remedies(linear, (X, Y), minutes=1e-6, seeds=2, verbose=0)
 
 
+def test_an_underfitting_model_is_told_to_take_less_regularization():
+    """Dropout 0.7 and a penalty of 1: the verdict asks for less, the trial finds it."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(64, 4)).astype("float32")
+    y = (x[:, 0] > 0).astype("float32")
+
+    def build():
+        penalty = keras.regularizers.L2(1.0)
+        model = keras.Sequential(
+            [
+                keras.Input((4,)),
+                keras.layers.Dense(16, "relu", kernel_regularizer=penalty, name="one"),
+                keras.layers.Dropout(0.7),
+                keras.layers.Dense(1, "sigmoid", kernel_regularizer=penalty),
+            ]
+        )
+        model.compile(keras.optimizers.Adam(0.05), "binary_crossentropy")
+        return model
+
+    report = kf.try_remedies(
+        build, (x, y), minutes=60, epochs=8, seeds=2, batch_size=48, verbose=0
+    )
+    assert report.state == "underfitting"
+    assert report.ranked[0].name == "no-regularization"
+    assert report.ranked[0].code.startswith('model = kf.regularize(model, "none")')
+
+
 def no_model(model):
     return 3
 
