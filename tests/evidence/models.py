@@ -3,6 +3,10 @@
 import keras
 import numpy as np
 
+# Not the marker `eager`: Keras does not tell how a model is compiled whose `compile` is
+# another one.
+EAGER = {"run_eagerly": True} if keras.backend.backend() == "tensorflow" else {}
+
 
 def line(rows=40, noise=0.0, seed=0):
     """Rows whose target is the sum of their features."""
@@ -16,7 +20,7 @@ def linear(rate=0.1, **compiled):
     model = keras.Sequential(
         [keras.Input((3,)), keras.layers.Dense(1, name="head")],
     )
-    model.compile(keras.optimizers.SGD(rate), "mse", **compiled)
+    model.compile(keras.optimizers.SGD(rate), "mse", **EAGER, **compiled)
     return model
 
 
@@ -30,5 +34,5 @@ def hidden(units=4, rate=0.05, name=None, shape=(3,)):
         ],
         name=name,
     )
-    model.compile(keras.optimizers.SGD(rate), "mse")
+    model.compile(keras.optimizers.SGD(rate), "mse", **EAGER)
     return model

@@ -8,9 +8,7 @@ import pytest
 
 import keras_fitkit as kf
 from keras_fitkit.evidence import folds
-from tests.evidence.models import hidden, line, linear
-
-pytestmark = pytest.mark.eager
+from tests.evidence.models import EAGER, hidden, line, linear
 
 
 def descended(x, y, fold, epochs, rate=0.1):
@@ -89,7 +87,7 @@ def test_dicts_several_inputs_and_one_hot_classes():
         joined = keras.layers.Concatenate()(list(inputs.values()))
         outputs = keras.layers.Dense(2, "softmax")(joined)
         model = keras.Model(inputs, outputs)
-        model.compile("sgd", "categorical_crossentropy", metrics=["accuracy"])
+        model.compile("sgd", "categorical_crossentropy", metrics=["accuracy"], **EAGER)
         return model
 
     state = np.random.get_state()[1].copy()
@@ -165,7 +163,7 @@ def _same_layer():
 
     def build():
         model = keras.Sequential([keras.Input((3,)), layer])
-        model.compile("sgd", "mse")
+        model.compile("sgd", "mse", **EAGER)
         return model
 
     return build
@@ -176,7 +174,7 @@ def _same_optimizer():
 
     def build():
         model = _uncompiled()
-        model.compile(optimizer, "mse")
+        model.compile(optimizer, "mse", **EAGER)
         return model
 
     return build
@@ -232,5 +230,5 @@ def test_losses_of_rows_are_those_of_numpy_by_both_routes():
     def own(true, predicted):
         return keras.ops.mean(keras.ops.square(true - predicted[:, 0]))  # a number
 
-    model.compile("sgd", own)
+    model.compile("sgd", own, **EAGER)
     np.testing.assert_allclose(row_losses(model, (x, y)), wrong**2, rtol=1e-4)

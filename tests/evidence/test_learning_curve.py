@@ -11,8 +11,6 @@ from keras_fitkit.evidence import SizeRun
 from keras_fitkit.evidence.learning_report import LearningCurveReport
 from tests.evidence.models import hidden, line, linear
 
-pytestmark = pytest.mark.eager
-
 
 def test_every_run_takes_the_same_steps_on_nested_parts(monkeypatch, capsys):
     x, y = line(40)

@@ -9,9 +9,7 @@ import pytest
 import keras_fitkit as kf
 from keras_fitkit.evidence import remedies, trial
 from keras_fitkit.evidence.trial_files import TrialRun
-from tests.evidence.models import hidden, line, linear
-
-pytestmark = pytest.mark.eager
+from tests.evidence.models import EAGER, hidden, line, linear
 
 X, Y = line(24)
 QUICK = {"minutes": 60, "epochs": 5, "seeds": 2, "batch_size": 18, "verbose": 0}
@@ -21,7 +19,7 @@ def frozen(model):
     """Learns nothing."""
     made = keras.models.clone_model(model)
     made.set_weights(model.get_weights())
-    made.compile(keras.optimizers.SGD(0.0), "mse")
+    made.compile(keras.optimizers.SGD(0.0), "mse", **EAGER)
     return made
 
 
@@ -151,7 +149,7 @@ def test_every_remedy_of_the_catalogue_makes_a_compiled_model():
             ]
         )
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        model.compile(keras.optimizers.Adam(0.01), loss, metrics=["accuracy"])
+        model.compile(keras.optimizers.Adam(0.01), loss, metrics=["accuracy"], **EAGER)
         return model
 
     row = np.zeros((1, 8, 8, 1), "float32")
@@ -189,7 +187,7 @@ def test_early_stopping_is_judged_where_the_other_seeds_stop():
 def test_a_run_that_diverged_counts_as_the_worst_that_was_seen():
     def broken(model):
         made = same(model)
-        made.compile(keras.optimizers.SGD(1e30), "mse")
+        made.compile(keras.optimizers.SGD(1e30), "mse", **EAGER)
         return made
 
     report = kf.try_remedies(linear, (X, Y), remedies={"broken": broken}, **QUICK)
@@ -227,7 +225,7 @@ def test_an_underfitting_model_is_told_to_take_less_regularization():
                 keras.layers.Dense(1, "sigmoid", kernel_regularizer=penalty),
             ]
         )
-        model.compile(keras.optimizers.Adam(0.05), "binary_crossentropy")
+        model.compile(keras.optimizers.Adam(0.05), "binary_crossentropy", **EAGER)
         return model
 
     report = kf.try_remedies(
