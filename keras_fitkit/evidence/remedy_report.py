@@ -171,7 +171,13 @@ class RemedyReport:
         return {
             **dataclasses.asdict(self),
             "trials": [
-                {**dataclasses.asdict(trial), "verdict": trial.verdict}
+                {
+                    **dataclasses.asdict(trial),
+                    "change": dataclasses.asdict(trial.change)
+                    if trial.losses
+                    else None,
+                    "verdict": trial.verdict,
+                }
                 for trial in self.trials
             ],
             "verdict": self.verdict,

@@ -30,11 +30,18 @@ def same(model):
     return made
 
 
+def broken(model):
+    """Diverges at once."""
+    made = same(model)
+    made.compile(keras.optimizers.SGD(1e30), "mse", **EAGER)
+    return made
+
+
 def test_remedies_of_ones_own_are_paired_with_the_baseline(capsys):
     report = kf.try_remedies(
         linear,
         (X, Y),
-        remedies={"frozen": frozen, "same": same},
+        remedies={"frozen": frozen, "same": same, "broken": broken},
         test_data=line(8, seed=1),
         **{**QUICK, "verbose": 1},
     )
@@ -48,43 +55,42 @@ def test_remedies_of_ones_own_are_paired_with_the_baseline(capsys):
         held = order[:6]
         wrong = X[held] @ weights[0][:, 0] - Y[held]
         assert loss == pytest.approx((wrong**2).mean(), rel=1e-4)
-    assert [one.name for one in report.ranked] == ["same", "frozen"]
+    assert [one.name for one in report.ranked] == ["same", "frozen", "broken"]
     assert report.winner is None
-    assert report.verdict.startswith("nothing helped beyond chance, of 2")
-    assert capsys.readouterr().out.count("seed 1: validation") == 3
+    assert report.verdict.startswith("nothing helped beyond chance, of 3")
+    assert capsys.readouterr().out.count("seed 1: validation") == 4
     _check_report(report)
 
 
 def _check_report(report):
     text = report.render()
-    assert "chance alone makes one or more of them look helpful in 5 %" in text
+    assert "chance alone makes one or more of them look helpful in 7 %" in text
+    assert "runs ended without a finite loss (broken)" in text
     assert json.loads(json.dumps(report.to_dict()))["winner"] is None
     assert "<table>" in report._repr_html_()
     labels = [one.get_text() for one in report.plot().axes[0].get_yticklabels()]
-    assert labels == ["frozen", "same"]
+    assert labels == ["broken", "frozen", "same"]
 
 
 def test_a_winner_is_confirmed_on_rows_that_chose_nothing():
     report = kf.try_remedies(
         lambda: linear(rate=0.02),
         (X, Y),
-        remedies=["higher-rate", "more-epochs"],
+        remedies=["higher-rate"],
         test_data=line(12, seed=1),
         **QUICK,
     )
-    assert report.ranked[0].change.mean < report.ranked[1].change.mean < 0
+    assert report.ranked[0].change.mean < 0
     if report.winner is None:  # two seeds: the interval is 12.7 errors wide
         assert report.confirmation is None
         assert report.code == ""
-    codes = {one.name: one.code for one in report.trials}
-    assert codes["higher-rate"] == "model.optimizer.learning_rate = 0.06"
-    assert codes["more-epochs"] == "model.fit(..., epochs=10)"
+    assert report.trials[0].code == "model.optimizer.learning_rate = 0.06"
     assert all(len(one.test_changes) == 2 for one in report.trials)
     assert "rows that choose nothing" not in report.render()
 
 
 def test_a_trial_that_was_killed_goes_on_and_ends_the_same(tmp_path):
-    plan = {"remedies": {"frozen": frozen, "same": same}, **QUICK}
+    plan = {"remedies": {"same": same}, **QUICK}
     whole = kf.try_remedies(linear, (X, Y), **plan)
     calls = []
 
@@ -94,7 +100,7 @@ def test_a_trial_that_was_killed_goes_on_and_ends_the_same(tmp_path):
             raise KeyboardInterrupt
         return same(model)
 
-    dying = {**plan, "remedies": {"frozen": frozen, "same": dies}}
+    dying = {**plan, "remedies": {"same": dies}}
     with pytest.raises(KeyboardInterrupt):
         kf.try_remedies(linear, (X, Y), path=tmp_path / "trial", **dying)
     kept = sorted(path.name for path in (tmp_path / "trial").iterdir())
@@ -102,8 +108,6 @@ def test_a_trial_that_was_killed_goes_on_and_ends_the_same(tmp_path):
         "plan.json",
         "run-baseline-0.json",
         "run-baseline-1.json",
-        "run-frozen-0.json",
-        "run-frozen-1.json",
         "run-same-0.json",
     ]
     stamps = {name: (tmp_path / "trial" / name).read_text() for name in kept[1:]}
@@ -184,17 +188,6 @@ def test_early_stopping_is_judged_where_the_other_seeds_stop():
     assert found.best_losses == (1.0, 1.5)
 
 
-def test_a_run_that_diverged_counts_as_the_worst_that_was_seen():
-    def broken(model):
-        made = same(model)
-        made.compile(keras.optimizers.SGD(1e30), "mse", **EAGER)
-        return made
-
-    report = kf.try_remedies(linear, (X, Y), remedies={"broken": broken}, **QUICK)
-    assert report.trials[0].change.mean > 0
-    assert "runs ended without a finite loss (broken)" in report.render()
-
-
 def test_no_run_is_begun_when_the_time_is_over():
     report = kf.try_remedies(
         linear, (X, Y), remedies={"same": same}, **{**QUICK, "minutes": 1e-6}
@@ -209,8 +202,11 @@ def test_too_few_minutes_are_refused_with_the_number_it_takes():
         kf.try_remedies(linear, (X, Y), minutes=1e-6, seeds=2, verbose=0)
 
 
-def test_an_underfitting_model_is_told_to_take_less_regularization():
+def test_an_underfitting_model_is_told_to_take_less_regularization(monkeypatch):
     """Dropout 0.7 and a penalty of 1: the verdict asks for less, the trial finds it."""
+    asked = remedies.BY_STATE["underfitting"][:2]
+    assert asked == ("wider", "no-regularization")
+    monkeypatch.setitem(remedies.BY_STATE, "underfitting", asked)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(64, 4)).astype("float32")
     y = (x[:, 0] > 0).astype("float32")
@@ -229,7 +225,7 @@ def test_an_underfitting_model_is_told_to_take_less_regularization():
         return model
 
     report = kf.try_remedies(
-        build, (x, y), minutes=60, epochs=8, seeds=2, batch_size=48, verbose=0
+        build, (x, y), minutes=60, epochs=6, seeds=2, batch_size=48, verbose=0
     )
     assert report.state == "underfitting"
     assert report.ranked[0].name == "no-regularization"
