@@ -49,7 +49,7 @@ def patients() -> tuple[np.ndarray, np.ndarray]:
 def build(regularized: bool = False) -> keras.Model:
     """A fresh model, compiled: what each study calls again and again."""
     layers = keras.layers
-    penalty = keras.regularizers.L2(0.3) if regularized else None
+    penalty = keras.regularizers.L2(3.0) if regularized else None
     body: list[keras.Layer] = []
     for name in ("first", "second"):
         body.append(layers.Dense(128, "relu", kernel_regularizer=penalty, name=name))
