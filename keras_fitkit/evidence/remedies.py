@@ -151,7 +151,7 @@ BY_STATE: dict[str, tuple[str, ...]] = {
         "lower-rate",
     ),
     "undertrained": ("more-epochs", "higher-rate", "wider", "no-regularization"),
-    "diverging": ("lower-rate", "clipped-gradients", "l2"),
+    "diverging": ("lower-rate", "clipped-gradients", "no-regularization"),
     "plateau": (
         "dropout",
         "l2",
