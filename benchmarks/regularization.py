@@ -323,7 +323,9 @@ def report(rows: Sequence[Row], store: Store, quick: bool) -> None:
             _cells(arm, [(row, found[row]) for row in of_data if row.arm == arm], plain)
             for arm in dict.fromkeys(row.arm for row in of_data)
         ]
-        print_rows(f"{data}: test loss", HEADINGS, sorted(filter(None, cells), key=_by))
+        done = sorted(filter(None, cells), key=_by)
+        if done:
+            print_rows(f"{data}: test loss", HEADINGS, done)
     for row in rows:
         stored = store.find(row) if row.data == "underfit" else None
         if stored is None or quick:
