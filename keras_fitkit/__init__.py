@@ -6,6 +6,7 @@ The public names are these; everything else may change without notice.
 from keras_fitkit import blocks as blocks
 from keras_fitkit import checkpoint as checkpoint
 from keras_fitkit import distillation as distillation
+from keras_fitkit import evidence as evidence
 from keras_fitkit import monitoring as monitoring
 from keras_fitkit import packing as packing
 from keras_fitkit import pruning as pruning
@@ -32,6 +33,14 @@ from keras_fitkit.checkpoint import ReproducibleDataset as ReproducibleDataset
 from keras_fitkit.checkpoint import resumable as resumable
 from keras_fitkit.distillation import Distiller as Distiller
 from keras_fitkit.distillation import cache_teacher as cache_teacher
+from keras_fitkit.evidence import CrossValidationReport as CrossValidationReport
+from keras_fitkit.evidence import LearningCurveReport as LearningCurveReport
+from keras_fitkit.evidence import MembershipReport as MembershipReport
+from keras_fitkit.evidence import RemedyReport as RemedyReport
+from keras_fitkit.evidence import cross_validate as cross_validate
+from keras_fitkit.evidence import learning_curve as learning_curve
+from keras_fitkit.evidence import membership_auc as membership_auc
+from keras_fitkit.evidence import try_remedies as try_remedies
 from keras_fitkit.monitoring import Diagnosis as Diagnosis
 from keras_fitkit.monitoring import EarlyStopping as EarlyStopping
 from keras_fitkit.monitoring import OverfitMonitor as OverfitMonitor
@@ -91,6 +100,7 @@ __all__ = [
     "ClusterWeights",
     "ConstantSparsity",
     "CosineSparsity",
+    "CrossValidationReport",
     "Diagnosis",
     "Distiller",
     "DropReport",
@@ -101,7 +111,9 @@ __all__ = [
     "IterativeSparsity",
     "LatencyReport",
     "LayerMacs",
+    "LearningCurveReport",
     "MacsReport",
+    "MembershipReport",
     "OneShotSparsity",
     "OverfitMonitor",
     "OverfittingWarning",
@@ -112,6 +124,7 @@ __all__ = [
     "QuantizeConfig",
     "QuantizeWrapper",
     "RegularizationReport",
+    "RemedyReport",
     "ReproducibleDataset",
     "RewriteReport",
     "ShrinkReport",
@@ -127,16 +140,20 @@ __all__ = [
     "check",
     "checkpoint",
     "count_macs",
+    "cross_validate",
     "diagnose",
     "distillation",
     "drop_layers",
+    "evidence",
     "exclude_norms_and_biases",
     "expand",
     "export_litert",
     "factorize",
     "fuse",
+    "learning_curve",
     "load_packed",
     "measure_latency",
+    "membership_auc",
     "monitoring",
     "packed_size",
     "packing",
@@ -154,5 +171,6 @@ __all__ = [
     "shrink",
     "sparsity_of",
     "strip_quantization",
+    "try_remedies",
     "widen",
 ]

@@ -76,7 +76,8 @@ class Curves:
     @property
     def gap(self) -> Array:
         """How much worse validation is than training: positive means worse."""
-        difference = self.validation - self.train
+        with np.errstate(invalid="ignore"):  # infinite on both sides
+            difference = self.validation - self.train
         return difference if self.mode == "min" else -difference
 
     @property

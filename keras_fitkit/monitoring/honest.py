@@ -15,31 +15,12 @@ import keras
 import numpy as np
 
 from keras_fitkit._core import arrays, metric_names, random_state
+from keras_fitkit._core.penalty import penalty as penalty
 from keras_fitkit._core.train_sample import TrainSample
 
 # States that a test step may move (stateful RNNs) are small; frozen kernels, which it
 # does not move, can be large and are not copied.
 SMALL = 1_000_000
-
-
-def penalty(model: Any) -> float:
-    """The sum of the weight regularizers, which Keras adds to loss and val_loss alike.
-
-    From the variables: `model.losses` may hold leaked symbolic tensors after a compiled
-    step. Losses that depend on the data (activity regularizers, `add_loss`) stay in, on
-    both sides. A model that computes its loss or its test step itself may leave the
-    penalty out: nothing is known then, and it is 0.
-    """
-    own = type(model)
-    for name in ("compute_loss", "test_step"):
-        if getattr(own, name, None) is not getattr(keras.Model, name):
-            return 0.0
-    terms = [
-        variable.regularizer(variable)
-        for variable in model.trainable_weights
-        if getattr(variable, "regularizer", None) is not None
-    ]
-    return float(sum(metric_names.scalar("penalty", term) for term in terms))
 
 
 @contextlib.contextmanager
