@@ -92,10 +92,17 @@ def compare(net, first, names, blocks):
     ours.set_weights(theirs.get_weights())
     shape = (2, *theirs.input_shape[1:])
     data = np.random.default_rng(0).normal(size=shape).astype("float32")
-    pairs = zip(ours.predict(data, verbose=0), theirs.predict(data, verbose=0))
-    for name, (found, expected) in zip(names, pairs, strict=True):
+    triples = zip(names, given_out(ours, data), given_out(theirs, data), strict=True)
+    for name, found, expected in triples:
         error = np.abs(found - expected).max()
         assert error <= 1e-5 * max(1.0, np.abs(expected).max()), name
+
+
+def given_out(model, data):
+    """The quick way: JAX compiles each operation that is not in one function."""
+    if keras.backend.backend() == "jax":
+        return model.predict(data, verbose=0)
+    return [array(one) for one in model(data, training=False)]
 
 
 def named(builder, **arguments):
@@ -137,9 +144,7 @@ LARGE += [(6, 160, 5, 2)] + [(6, 160, 5, 1)] * 2
 )
 def test_every_block_of_mobilenet_v3(size, blocks, minimalistic):
     application = getattr(keras.applications, f"MobileNetV3{size}")
-    net = application(
-        (32, 32, 3), weights=None, classes=2, minimalistic=minimalistic
-    )
+    net = application((32, 32, 3), weights=None, classes=2, minimalistic=minimalistic)
     known = {one.name for one in net.layers}
     names = ["expanded_conv"]
     names += [f"expanded_conv_{number}" for number in range(1, len(blocks))]
