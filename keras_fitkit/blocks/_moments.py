@@ -60,12 +60,14 @@ def _in_order(model: Any, batch: Any) -> list[Any]:
     """
     allowed = "arrays of the shapes of the model's inputs"
     structure = graph.input_structure(model)
-    if isinstance(batch, dict) and not isinstance(structure, dict):
-        names = [one.name for one in model.inputs]
+    if isinstance(batch, dict):
+        by_name = isinstance(structure, dict)
+        names = list(structure) if by_name else [one.name for one in model.inputs]
         if set(names) - set(batch):
             hint = f"Its inputs are {', '.join(names)}."
             raise ValueError(arguments.message("data", allowed, sorted(batch), hint))
-        batch = [batch[name] for name in names]
+        chosen = {name: batch[name] for name in names}
+        batch = chosen if by_name else list(chosen.values())
     found: list[Any] = keras.tree.flatten(batch)
     shapes = [tuple(one.shape[1:]) for one in found]
     wanted = [tuple(one.shape[1:]) for one in model.inputs]

@@ -26,7 +26,7 @@ class GhostModule(ConvBlock):
     k x k to P = ceil(N / ratio) channels, normalization, activation; of them ratio - 1
     depthwise images each, d x d, normalization, activation; both joined, cut to N. Han
     et al., "GhostNet: More Features from Cheap Operations", 2019, arXiv:1911.11907,
-    figure 1.
+    the figure of the Ghost module.
 
     Parameters, Q = P (ratio - 1): k^2 C P + d^2 Q, and 4 (P + Q) of the normalizations.
 
@@ -135,7 +135,8 @@ class GhostBottleneck(ConvBlock):
     depthwise k x k, normalization; squeeze-and-excite if asked for; ghost module to N,
     no activation; plus the shortcut. That is the input where strides are 1 and N = C,
     else depthwise k x k, normalization, 1x1, normalization. Han et al., "GhostNet: More
-    Features from Cheap Operations", 2019, arXiv:1911.11907, figure 3.
+    Features from Cheap Operations", 2019, arXiv:1911.11907, the figure of the Ghost
+    bottleneck.
 
     Parameters for even M and N, each normalized channel with 4 more:
     C M / 2 + 9 M / 2 + M N / 2 + 9 N / 2, k^2 M with strides, 2 M S + S + M for a

@@ -34,7 +34,7 @@ class GroupedConv2D(keras.layers.Conv2D):
     CPUs without oneDNN) it is Keras's layer as it is.
 
     Grouped convolutions: Xie et al., "Aggregated Residual Transformations for Deep
-    Neural Networks", 2016, arXiv:1611.05431.
+    Neural Networks", 2016, arXiv:1611.05431, figure 3 (c).
 
     Args:
         filters: channels of the output, a multiple of `groups`.

@@ -61,7 +61,7 @@ class InvertedResidual(ConvBlock):
     paper:
 
     - "v2": ReLU6, M = int(C t). Sandler et al., "MobileNetV2: Inverted Residuals and
-      Linear Bottlenecks", 2018, arXiv:1801.04381, table 1.
+      Linear Bottlenecks", 2018, arXiv:1801.04381, table 1 and figure 4 (d).
     - "v3": hard-swish, M rounded to a multiple of 8; the squeezed width is that of
       M * se_ratio, with ReLU and hard-sigmoid. Howard et al., "Searching for
       MobileNetV3", 2019, arXiv:1905.02244, figure 4. Its early blocks have

@@ -135,8 +135,8 @@ class SharedStack(Block):
 
     def _pattern_plan(self, channels: int) -> Plan:
         block = self._new_block()
-        if isinstance(block, Block):
-            return block.plan(channels)
+        if isinstance(block, Block) and type(block).call is Block.call:
+            return block.plan(channels)  # a `call` of its own does something else
         config = block.get_config()
         for name in ("name", "dtype", "trainable"):
             config.pop(name, None)

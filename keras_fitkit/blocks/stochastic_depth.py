@@ -18,8 +18,8 @@ class StochasticDepth(ConfiguredLayer):
 
     What stays is divided by 1 - rate, so that its expectation is the same; at inference
     the input passes unchanged. Put it at the end of a branch, before the addition.
-    Huang et al., "Deep Networks with Stochastic Depth", 2016, arXiv:1603.09382; here in
-    the form with the scale at training time, as EfficientNet uses it.
+    Huang et al., "Deep Networks with Stochastic Depth", 2016, arXiv:1603.09382, figure
+    2; here in the form with the scale at training time, as EfficientNet uses it.
 
     Args:
         rate: the fraction of examples that is dropped, in [0, 1).

@@ -163,6 +163,14 @@ def test_data_reaches_nested_models_and_shared_layers():
     ].shape == (2, 3)
 
 
+def test_data_of_a_model_with_a_dict_of_inputs():
+    model, data = nested(), nested_data()
+    kf.factorize(model, rank=1, data={**data, "more": data["left"]})
+    wrong = {"left": data["left"], "rihgt": data["right"]}
+    with pytest.raises(ValueError, match="Its inputs are left, right"):
+        kf.factorize(model, rank=1, data=wrong)
+
+
 @pytest.mark.parametrize("target", [0.3, 0.6, 0.9])
 def test_target_macs_is_reached(target):
     model = model_of(

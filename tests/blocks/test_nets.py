@@ -67,140 +67,151 @@ def test_mobilenet_v2_predicts_as_that_of_keras(alpha, size):
     randomized(theirs)
     ours.set_weights(theirs.get_weights())
     data = np.random.default_rng(0).normal(size=(2, size, size, 3)).astype("float32")
-    np.testing.assert_allclose(array(ours(data)), array(theirs(data)), atol=1e-5)
+    pair = [keras.Model(one.input, [one.output]) for one in (ours, theirs)]
+    found, expected = (np.asarray(given_out(one, data)) for one in pair)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def part_of(model, first, last):
-    """The layers of a block of a Keras application as a model of their own."""
-    start = model.get_layer(first).input
-    return keras.Model(start, model.get_layer(last).output)
+def compare(net, first, names, blocks):
+    """Every block of an application and ours behind each other, on the same weights.
 
-
-def compare(block, part):
-    """One to one: the block of an application and ours, on the same weights."""
-    ours = keras.Model(inputs := keras.Input(part.input_shape[1:]), block(inputs))
-    randomized(part)
-    ours.set_weights(part.get_weights())
-    shape = (2, *part.input_shape[1:])
+    Args:
+        net: the application.
+        first: the layer with which its first block begins.
+        names: of the layers with which its blocks end.
+        blocks: ours, functions of a tensor.
+    """
+    ends = [net.get_layer(one).output for one in names]
+    theirs = randomized(keras.Model(net.get_layer(first).input, ends))
+    x = inputs = keras.Input(theirs.input_shape[1:])
+    ends = []
+    for block in blocks:
+        x = block(x)
+        ends.append(x)
+    assert len(ends) == len(names)
+    ours = keras.Model(inputs, ends)
+    assert ours.count_params() == theirs.count_params()
+    ours.set_weights(theirs.get_weights())
+    shape = (2, *theirs.input_shape[1:])
     data = np.random.default_rng(0).normal(size=shape).astype("float32")
-    expected = array(part(data))
-    error = np.abs(array(ours(data)) - expected).max()
-    assert error <= 1e-5 * max(1.0, np.abs(expected).max())
+    triples = zip(names, given_out(ours, data), given_out(theirs, data), strict=True)
+    for name, found, expected in triples:
+        error = np.abs(found - expected).max()
+        assert error <= 1e-5 * max(1.0, np.abs(expected).max()), name
 
 
-@pytest.fixture(scope="module")
-def mobilenet_v3():
-    return keras.applications.MobileNetV3Small((32, 32, 3), weights=None, classes=2)
+def given_out(model, data):
+    """The quick way: JAX compiles each operation that is not in one function."""
+    if keras.backend.backend() == "jax":
+        return model.predict(data, verbose=0)
+    return [array(one) for one in model(data, training=False)]
+
+
+def named(builder, **arguments):
+    return lambda x: builder(x, **arguments)
+
+
+def v3(late, squeezed, *rows, **own):
+    """Rows of expansion, filters, kernel, strides; from `late` on hard-swish."""
+    blocks = []
+    for number, (expansion, filters, kernel, strides) in enumerate(rows):
+        given = {"expansion": expansion, "filters": filters, "strides": strides}
+        if own.get("variant") != "minimalistic":
+            given["kernel_size"] = kernel
+            given["se_ratio"] = 0.25 if number in squeezed else 0.0
+            given["activation"] = "relu" if number < late else None
+        given = {"variant": "v3", "norm_momentum": 0.999, **given, **own}
+        blocks.append(named(kf.blocks.inverted_residual, **given))
+    return blocks
+
+
+# tables 1 and 2 of MobileNetV3
+SMALL = [(1, 16, 3, 2), (72 / 16, 24, 3, 2), (88 / 24, 24, 3, 1), (4, 40, 5, 2)]
+SMALL += [(6, 40, 5, 1)] * 2 + [(3, 48, 5, 1)] * 2 + [(6, 96, 5, 2)]
+SMALL += [(6, 96, 5, 1)] * 2
+LARGE = [(1, 16, 3, 1), (4, 24, 3, 2), (3, 24, 3, 1), (3, 40, 5, 2)]
+LARGE += [(3, 40, 5, 1)] * 2 + [(6, 80, 3, 2), (2.5, 80, 3, 1)]
+LARGE += [(2.3, 80, 3, 1)] * 2 + [(6, 112, 3, 1)] * 2
+LARGE += [(6, 160, 5, 2)] + [(6, 160, 5, 1)] * 2
 
 
 @pytest.mark.parametrize(
-    ("number", "last", "arguments"),
+    ("size", "blocks", "minimalistic"),
     [
-        (1, "project_bn", {"filters": 24, "expansion": 72 / 16, "strides": 2}),
-        (2, "add", {"filters": 24, "expansion": 88 / 24}),
-        (3, "project_bn", {"filters": 40, "expansion": 4, "strides": 2}),
-        (4, "add", {"filters": 40, "expansion": 6}),
-        (8, "project_bn", {"filters": 96, "expansion": 6, "strides": 2}),
+        ("Small", v3(3, {0, *range(3, 11)}, *SMALL), False),
+        ("Large", v3(6, {3, 4, 5, *range(10, 15)}, *LARGE), False),
+        ("Small", v3(0, (), *SMALL, variant="minimalistic"), True),
     ],
+    ids=["small", "large", "minimalistic"],
 )
-def test_blocks_of_mobilenet_v3(mobilenet_v3, number, last, arguments):
-    late = {"se_ratio": 0.25, "kernel_size": 5} if number > 2 else {}
-    early = {} if number > 2 else {"activation": "relu"}
-    name = f"expanded_conv_{number}"
-    part = part_of(mobilenet_v3, f"{name}_expand", f"{name}_{last}")
-    settings = {**arguments, **late, **early, "variant": "v3"}
-    compare(lambda x: kf.blocks.inverted_residual(x, **settings), part)
+def test_every_block_of_mobilenet_v3(size, blocks, minimalistic):
+    application = getattr(keras.applications, f"MobileNetV3{size}")
+    net = application((32, 32, 3), weights=None, classes=2, minimalistic=minimalistic)
+    known = {one.name for one in net.layers}
+    names = ["expanded_conv"]
+    names += [f"expanded_conv_{number}" for number in range(1, len(blocks))]
+    ends = [
+        f"{one}_add" if f"{one}_add" in known else f"{one}_project_bn" for one in names
+    ]
+    # The first block has no expansion, and its first layer depends on the strides.
+    first = "expanded_conv_depthwise"
+    first = f"{first}_pad" if f"{first}_pad" in known else first
+    compare(net, first, ends, blocks)
+
+
+def stages(*rows):
+    """Blocks from rows of builder, repeats, strides and arguments; and their names."""
+    blocks, names = [], []
+    for stage, (builder, repeats, strides, own) in enumerate(rows, start=1):
+        for repeat in range(repeats):
+            given = {"strides": strides if repeat == 0 else 1, **own}
+            blocks.append(named(builder, **given))
+            names.append(f"block{stage}{'abcdefgh'[repeat]}")
+    return blocks, names
+
+
+def mb(filters, **own):
+    return {"filters": filters, "variant": "efficientnet", "se_ratio": 0.25, **own}
+
+
+INVERTED, FUSED = kf.blocks.inverted_residual, kf.blocks.fused_mb_conv
+B0 = stages(  # table 1 of EfficientNet
+    (INVERTED, 1, 1, mb(16, expansion=1)),
+    (INVERTED, 2, 2, mb(24, drop_rate=0.1)),
+    (INVERTED, 2, 2, mb(40, kernel_size=5)),
+    (INVERTED, 3, 2, mb(80)),
+    (INVERTED, 3, 1, mb(112, kernel_size=5)),
+    (INVERTED, 4, 2, mb(192, kernel_size=5)),
+    (INVERTED, 1, 1, mb(320)),
+)
+V2_B0 = stages(
+    (FUSED, 1, 1, {"filters": 16, "expansion": 1}),
+    (FUSED, 2, 2, {"filters": 32, "drop_rate": 0.1}),
+    (FUSED, 2, 2, {"filters": 48}),
+    (INVERTED, 3, 2, mb(96, expansion=4)),
+    (INVERTED, 5, 1, mb(112)),
+    (INVERTED, 8, 2, mb(192)),
+)
 
 
 @pytest.mark.parametrize(
-    ("number", "last", "arguments"),
+    ("application", "first", "stages"),
     [
-        (1, "project_bn", {"filters": 24, "expansion": 72 / 16, "strides": 2}),
-        (4, "add", {"filters": 40, "expansion": 6}),
-        (8, "project_bn", {"filters": 96, "expansion": 6, "strides": 2}),
+        ("EfficientNetB0", "block1a_dwconv", B0),
+        ("EfficientNetV2B0", "block1a_project_conv", V2_B0),
     ],
 )
-def test_blocks_of_the_minimalistic_mobilenet_v3(number, last, arguments):
-    net = keras.applications.MobileNetV3Small(
-        (32, 32, 3), weights=None, classes=2, minimalistic=True
-    )
-    name = f"expanded_conv_{number}"
-    part = part_of(net, f"{name}_expand", f"{name}_{last}")
-    settings = {**arguments, "variant": "minimalistic"}
-    compare(lambda x: kf.blocks.inverted_residual(x, **settings), part)
-
-
-@pytest.fixture(scope="module")
-def efficientnet():
-    return keras.applications.EfficientNetB0(
+def test_every_block_of_efficientnet(application, first, stages):
+    blocks, names = stages
+    net = getattr(keras.applications, application)(
         weights=None, input_shape=(32, 32, 3), classes=2
     )
-
-
-@pytest.mark.parametrize(
-    ("name", "first", "last", "arguments"),
-    [
-        ("block1a", "dwconv", "project_bn", {"filters": 16, "expansion": 1}),
-        ("block2a", "expand_conv", "project_bn", {"filters": 24, "strides": 2}),
-        ("block2b", "expand_conv", "add", {"filters": 24, "drop_rate": 0.1}),
-        (
-            "block3a",
-            "expand_conv",
-            "project_bn",
-            {"filters": 40, "strides": 2, "kernel_size": 5},
-        ),
-    ],
-)
-def test_blocks_of_efficientnet_b0(efficientnet, name, first, last, arguments):
-    part = part_of(efficientnet, f"{name}_{first}", f"{name}_{last}")
-    settings = {"variant": "efficientnet", "se_ratio": 0.25, **arguments}
-    compare(lambda x: kf.blocks.inverted_residual(x, **settings), part)
-
-
-@pytest.fixture(scope="module")
-def efficientnet_v2():
-    return keras.applications.EfficientNetV2B0(
-        weights=None, input_shape=(32, 32, 3), classes=2, include_preprocessing=False
-    )
-
-
-@pytest.mark.parametrize(
-    ("name", "first", "last", "block", "arguments"),
-    [
-        (
-            "block1a",
-            "project_conv",
-            "project_activation",
-            kf.blocks.fused_mb_conv,
-            {"filters": 16, "expansion": 1},
-        ),
-        (
-            "block2a",
-            "expand_conv",
-            "project_bn",
-            kf.blocks.fused_mb_conv,
-            {"filters": 32, "strides": 2},
-        ),
-        ("block2b", "expand_conv", "add", kf.blocks.fused_mb_conv, {"filters": 32}),
-        (
-            "block4b",
-            "expand_conv",
-            "add",
-            kf.blocks.inverted_residual,
-            {
-                "filters": 96,
-                "variant": "efficientnet",
-                "se_ratio": 0.25,
-                "expansion": 4,
-            },
-        ),
-    ],
-)
-def test_blocks_of_efficientnet_v2_b0(
-    efficientnet_v2, name, first, last, block, arguments
-):
-    part = part_of(efficientnet_v2, f"{name}_{first}", f"{name}_{last}")
-    compare(lambda x: block(x, **arguments), part)
+    known = {one.name for one in net.layers}
+    ends = []
+    for name in names:
+        kinds = ("add", "project_activation", "project_bn")
+        ends.append(next(f"{name}_{k}" for k in kinds if f"{name}_{k}" in known))
+    compare(net, first, ends, blocks)
 
 
 def test_nets_take_other_shapes_and_classes():

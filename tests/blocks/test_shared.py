@@ -85,6 +85,25 @@ def test_a_hidden_batch_normalization_is_refused():
         stack.build((None, 4))
 
 
+class _Doubled(b.LowRankDense):
+    """A block that computes something else than its plan."""
+
+    def call(self, inputs, training=None):
+        return 2 * super().call(inputs, training=training)
+
+
+def test_a_block_whose_call_is_overridden_is_called():
+    """The stack of its plain layers would not double."""
+    stack = b.SharedStack(_Doubled(4, 2), 2)
+    stack.build((None, 4))
+    randomized(stack)
+    down, up, bias = stack.get_weights()
+    data = expected = np.ones((1, 4), "float32")
+    for _ in range(2):
+        expected = 2 * (expected @ down @ up + bias)
+    np.testing.assert_allclose(array(stack(data)), expected, rtol=1e-5)
+
+
 WRAPPERS = {
     "time": lambda: keras.layers.TimeDistributed(keras.layers.Dense(4)),
     "both": lambda: keras.layers.Bidirectional(

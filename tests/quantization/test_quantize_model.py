@@ -258,6 +258,27 @@ def test_what_is_slow_in_int8_is_said_once():
 
 
 @pytest.mark.parametrize(
+    ("kind", "groups", "size", "text"),
+    [
+        ("Conv2D", 8, 3, r"more than 4 groups \(grouped\)"),
+        ("GroupedConv2D", 8, 3, r"more than 4 groups \(grouped\)"),
+        ("Conv2D", 4, 7, ""),
+        ("Conv2D", 16, 3, ""),  # that is a depthwise convolution
+        ("Conv2D", 16, 7, r"depthwise kernels above 5 x 5 \(grouped\)"),
+    ],
+)
+def test_groups_that_are_slow_in_int8(kind, groups, size, text):
+    layer = getattr(blocks if kind in blocks.__all__ else keras.layers, kind)
+    conv = layer(16, size, groups=groups, padding="same", name="grouped")
+    model = keras.Sequential([keras.Input((8, 8, 16)), conv])
+    if text:
+        with warns_once(UserWarning, text):
+            quantize_model(model, "int8")
+    else:
+        quantize_model(model, "int8")
+
+
+@pytest.mark.parametrize(
     "given", [{"variant": "v2"}, {"se_ratio": 0}, {"variant": "v2", "size": 5}]
 )
 def test_nothing_is_said_of_what_is_not(given):
