@@ -69,7 +69,11 @@ from keras_fitkit.regularizers import (
     exclude_norms_and_biases as exclude_norms_and_biases,
 )
 from keras_fitkit.regularizers import regularize as regularize
+from keras_fitkit.report import Comparison as Comparison
+from keras_fitkit.report import CompressionReport as CompressionReport
 from keras_fitkit.report import LatencyReport as LatencyReport
+from keras_fitkit.report import compare as compare
+from keras_fitkit.report import compression_report as compression_report
 from keras_fitkit.report import measure_latency as measure_latency
 
 __version__ = "0.1.0"
@@ -80,6 +84,8 @@ __all__ = [
     "ChannelGroups",
     "Checkpoint",
     "ClusterWeights",
+    "Comparison",
+    "CompressionReport",
     "ConstantSparsity",
     "CosineSparsity",
     "Diagnosis",
@@ -114,6 +120,8 @@ __all__ = [
     "cache_teacher",
     "channel_groups",
     "checkpoint",
+    "compare",
+    "compression_report",
     "count_macs",
     "diagnose",
     "distillation",
