@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from keras_fitkit._core import arguments, arrays
+from keras_fitkit._core.rows import take
 from keras_fitkit.quantization import run_litert
 from keras_fitkit.report import evaluation, litert_reading, measuring
 from keras_fitkit.report.energy import EnergyModel
@@ -21,7 +22,7 @@ from keras_fitkit.report.forgotten import Forgotten, forgotten
 from keras_fitkit.report.latency import LatencyReport
 from keras_fitkit.report.measure_latency import interleaved, machine
 
-RUNS = 50
+RUNS, BATCH = 50, 256
 NO_DATA, NO_LATENCY = "no data", "latency=False"
 NOT_ASKED = (NO_DATA, NO_LATENCY, "no baseline")
 
@@ -206,10 +207,20 @@ def _outputs(model: Any, x: Any) -> Any:
     if isinstance(model, Path):
         found = run_litert(model, x)
     else:
-        found = model.predict(x, batch_size=256, verbose=0)
+        found = _predicted(model, x)
     if not isinstance(found, np.ndarray):
         return "several outputs"
     return found
+
+
+def _predicted(model: Any, x: Any) -> Any:
+    """What `predict` gives, with batches of one size: each other one is traced anew."""
+    rows = len(keras.tree.flatten(x)[0])
+    size = min(rows, BATCH)
+    order = np.minimum(np.arange(-(-rows // size) * size), rows - 1)
+    padded = x if len(order) == rows else take(x, order)
+    found = model.predict(padded, batch_size=size, verbose=0)
+    return keras.tree.map_structure(lambda one: one[:rows], found)
 
 
 def _by_keras(models: Mapping[str, Any], x: Any, y: Any, rows: int) -> Judged:

@@ -58,12 +58,12 @@ class CompressionReport:
         """Baseline over model: 4.0 says that the model takes a quarter.
 
         Args:
-            key: the name of a figure, such as "litert_bytes". For latencies the median
-                over rounds of the ratio of CPU time.
+            key: the name of a figure, such as "litert_bytes". For medians of latency
+                the median over rounds of the ratio of CPU time.
         """
         if self.baseline is None:
             return None
-        if key in ADDED and self.latency is not None:
+        if key in ("keras_median", "litert_median") and self.latency is not None:
             runtime = "Keras" if key.startswith("keras") else "LiteRT"
             found = self.latency.ratio(runtime, against=self.baseline.name)
             return 1 / found if found else None

@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_fitkit._core import count_macs as macs
 from keras_fitkit._core import graph
+from keras_fitkit.packing import packed_size
 from keras_fitkit.quantization import export_litert
 from keras_fitkit.report import litert_reading, sizes
 from keras_fitkit.report.energy import EnergyModel
@@ -127,7 +128,11 @@ def _costs_of_model(
     else:
         found["keras_bytes"] = file.stat().st_size
         found["keras_gzip_bytes"] = sizes.gzipped(file)
-    reasons["packed_bytes"] = "not measured"
+    packed = _tried(lambda: packed_size(model).file_bytes)
+    if isinstance(packed, str):
+        reasons["packed_bytes"] = packed
+    else:
+        found["packed_bytes"] = packed
     litert, mode = _litert(model, folder)
     delegate = ""
     if isinstance(litert, str):

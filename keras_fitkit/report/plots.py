@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -128,7 +129,7 @@ def pareto_panel(axes: Any, report: Comparison, key: str, name: str) -> None:
         axes.plot(*zip(*points, strict=True), color=_OTHER, linestyle="--", zorder=0)
     values = [x for x, _ in drawn.values()]
     if values and max(values) > 5 * min(values):
-        axes.set_xscale("log")
+        _log_scale(axes)
     axes.set_xlabel(f"{LABELS[key]}{unit}")
     share = any(
         one.method == "Wilson" for one in report.models[0].metrics if one.name == name
@@ -136,6 +137,15 @@ def pareto_panel(axes: Any, report: Comparison, key: str, name: str) -> None:
     axes.set_ylabel(f"{name} (%), 95 % interval" if share else f"{name}, 95 % interval")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, title="filled: not beaten", title_fontsize=8)
+
+
+def _log_scale(axes: Any) -> None:
+    """Ticks at 1, 2 and 5, as plain numbers."""
+    ticker = importlib.import_module("matplotlib.ticker")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
 
 
 def _first(report: Comparison, keys: tuple[str, ...]) -> str | None:
@@ -165,7 +175,7 @@ def _shares(report: CompressionReport) -> dict[str, tuple[float, str]]:
             after = getattr(report.model, row.key)
             found[row.label] = (
                 1 / ratio,
-                f"{TEXTS[row.key](before)} > {TEXTS[row.key](after)}",
+                f"{TEXTS[row.key](before)} to {TEXTS[row.key](after)}",
             )
     return found
 
