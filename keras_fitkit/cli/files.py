@@ -83,12 +83,13 @@ def arrays(name: str, given: str, wanted: tuple[str, ...]) -> list[Any]:
     try:
         with np.load(path, allow_pickle=False) as found:
             there = list(found.files)
-            if any(one not in there for one in wanted):
-                hint = f"It has: {', '.join(there)}."
-                raise ValueError(arguments.message(name, allowed, given, hint))
-            return [found[one] for one in wanted]
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
-        raise ValueError(arguments.message(name, allowed, given)) from error
+            if all(one in there for one in wanted):
+                return [found[one] for one in wanted]
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
+        hint = "It is none, it is damaged, or it holds Python objects."
+        raise ValueError(arguments.message(name, allowed, given, hint)) from error
+    hint = f"It has: {', '.join(there)}."
+    raise ValueError(arguments.message(name, allowed, given, hint))
 
 
 def _plain(value: Any) -> Any:

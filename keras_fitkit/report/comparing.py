@@ -204,10 +204,7 @@ def _judge(models: Mapping[str, Any]) -> Any:
 
 def _outputs(model: Any, x: Any) -> Any:
     """What a model gives for all rows; a text where that is not one array."""
-    if isinstance(model, Path):
-        found = run_litert(model, x)
-    else:
-        found = _predicted(model, x)
+    found = run_litert(model, x) if isinstance(model, Path) else _predicted(model, x)
     if not isinstance(found, np.ndarray):
         return "several outputs"
     return found

@@ -56,8 +56,9 @@ def read(path: Path) -> FileFigures | str:
             experimental_op_resolver_type=kind.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
         )
         return _read(module, plain, content)
-    except (RuntimeError, ValueError) as error:
-        return f"LiteRT cannot run the file: {str(error).splitlines()[0]}"
+    except Exception as error:  # of somebody else's file anything may be odd
+        text = (str(error).splitlines() or [type(error).__name__])[0]
+        return f"LiteRT cannot run the file: {text}"
 
 
 def _read(module: Any, plain: Any, content: bytes) -> FileFigures:
@@ -76,7 +77,8 @@ def _read(module: Any, plain: Any, content: bytes) -> FileFigures:
     uncounted = []
     arithmetic: dict[int, str] = {}
     for op in ops:
-        given, made = list(op["inputs"]), list(op["outputs"])
+        given = [one for one in op["inputs"] if one >= 0]  # -1: no bias
+        made = list(op["outputs"])
         if any(word in op["op_name"] for word in _UNKNOWN):
             uncounted.append(op["op_name"])
         elif (count := _macs(op["op_name"], given, made, details)) is not None:

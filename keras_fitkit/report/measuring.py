@@ -173,7 +173,7 @@ def _counted(
         found["macs"] = counted.total
         found["nonzero_macs"] = nonzero_macs(counted.by_layer, storage)
         found["energy"] = energy_of(counted.by_layer, storage, energy)
-    memory = _memory(model, example)
+    memory = memory_of(model, example)
     if isinstance(memory, str):
         reasons["peak_memory"] = memory
     else:
@@ -190,7 +190,8 @@ def needs_shapes(model: Any) -> bool:
     return any(size is None for one in model.inputs for size in one.shape[1:])
 
 
-def _memory(model: Any, example: Any) -> int | str:
+def memory_of(model: Any, example: Any) -> int | str:
+    """Peak bytes of activations for one example, or why they are not known."""
     if not graph.is_functional(model):
         return "the calls of a subclassed model cannot be seen"
     if example is None and needs_shapes(model):
