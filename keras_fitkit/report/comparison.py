@@ -192,8 +192,13 @@ class Comparison:
             if any(getattr(one, key) is not None for one in self.models) and not timed:
                 found.append([LABELS[key], *(cell(one, key) for one in self.models)])
         for metric in self.models[0].metrics:
-            values = (one.metric(metric.name) for one in self.models)
-            found.append([metric.name, *(str(value or "-") for value in values)])
+            values = [one.metric(metric.name) for one in self.models]
+            texts = (
+                [one.value_text, one.interval_text] if one else ["-", "-"]
+                for one in values
+            )
+            both = list(zip(*texts, strict=True))
+            found += [[metric.name, *both[0]], ["  95 % interval", *both[1]]]
         if self.forgotten:
             lost = (self.forgotten.get(one.name) for one in self.models)
             flipped = ("-" if one is None else str(one.flipped) for one in lost)

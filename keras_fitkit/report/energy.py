@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from keras_fitkit._core import arguments
+
 _PICO = 1e-12
 
 
@@ -26,7 +28,7 @@ class EnergyModel:
         dram_read: of 32 bits, in pJ; the lower end of Horowitz's 1.3 to 2.6 nJ for 64.
 
     Raises:
-        TypeError: an unknown field.
+        TypeError, ValueError: a figure that is no number >= 0.
 
     Example:
         >>> from keras_fitkit.report import EnergyModel
@@ -48,6 +50,11 @@ class EnergyModel:
     int8_multiply: float = 0.2
     int32_add: float = 0.1
     dram_read: float = 640.0
+
+    def __post_init__(self) -> None:
+        """Checks the figures."""
+        for field in dataclasses.fields(self):
+            arguments.number(field.name, getattr(self, field.name), low=0)
 
     def of_macs(self, macs: float, kind: str) -> float:
         """Joules of multiplications: kind "float32", "float16" or "int8"."""

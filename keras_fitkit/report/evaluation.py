@@ -46,15 +46,27 @@ class MetricValue:
     reason: str = ""
     better: str = "min"
 
-    def __str__(self) -> str:
+    @property
+    def value_text(self) -> str:
+        """The value as text, a fraction of right rows in percent."""
         if self.method == "Wilson":
-            return (
-                f"{100 * self.value:.1f} % "
-                f"({100 * (self.low or 0):.1f} to {100 * (self.high or 0):.1f} %)"
-            )
+            return f"{100 * self.value:.1f} %"
+        return f"{self.value:.4g}"
+
+    @property
+    def interval_text(self) -> str:
+        """The interval as text; "-" where there is none."""
         if self.low is None or self.high is None:
-            return f"{self.value:.4g}"
-        return f"{self.value:.4g} ({self.low:.4g} to {self.high:.4g})"
+            return "-"
+        if self.method == "Wilson":
+            return f"{100 * self.low:.1f} to {100 * self.high:.1f}"
+        return f"{self.low:.3g} to {self.high:.3g}"
+
+    def __str__(self) -> str:
+        if self.low is None:
+            return self.value_text
+        unit = " %" if self.method == "Wilson" else ""
+        return f"{self.value_text} ({self.interval_text}{unit})"
 
 
 @dataclasses.dataclass(frozen=True)

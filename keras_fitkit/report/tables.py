@@ -6,7 +6,7 @@ import html
 import io
 from collections.abc import Sequence
 
-WIDTH = 120  # a console's, so that the text does not depend on where it is made
+WIDTH = 160  # a console's, so that the text does not depend on where it is made
 
 
 def console(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -189,7 +189,7 @@ def test_help_has_examples(command, capsys):
     assert f"examples:\n  keras-fitkit {command}" in text
 
 
-@pytest.mark.eager
+@pytest.mark.usefixtures("no_litert")
 def test_demo(run, monkeypatch, tmp_path):
     for name in ("EPOCHS", "PRUNING_EPOCHS", "INTEGER_EPOCHS"):
         monkeypatch.setattr(demo, name, 1)

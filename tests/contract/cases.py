@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 import keras_fitkit as kf
-from tests.contract import block_cases, regularizer_cases
+from tests.contract import block_cases, regularizer_cases, report_cases
 
 LOSSES = {"loss": [1.0] * 9, "val_loss": [1.0] * 9}
 
@@ -704,6 +704,7 @@ BAD_ARGUMENTS = {
 BLOCKS = block_cases.rows(bad)
 BAD_ARGUMENTS.update(BLOCKS)
 BAD_ARGUMENTS.update(regularizer_cases.table(bad, flags))
+BAD_ARGUMENTS.update(report_cases.table(bad, flags))
 
 # Public callables all of whose arguments stand above have no entry here.
 UNRANGED: dict[str, dict[str, str]] = {

@@ -24,6 +24,8 @@ REPORTS = (
     "BitAssignment",
     "BitSensitivity",
     "ChannelGroups",
+    "Comparison",
+    "CompressionReport",
     "Diagnosis",
     "DropReport",
     "ExportReport",
@@ -58,7 +60,13 @@ MADE_BY_US = (
     "regularizers.Augmentation",
     "regularizers.PresetTable",
     "regularizers.RegularizedLayer",
+    "report.ClassChange",
+    "report.Forgotten",
     "report.Latency",
+    "report.MetricValue",
+    "report.ModelFigures",
+    "report.PairedTest",
+    "report.WeightStorage",
 )
 
 

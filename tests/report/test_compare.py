@@ -78,6 +78,8 @@ def test_texts(found):
     table = found.to_markdown().splitlines()
     assert table[0] == "|  | dense | sparse | worse |"
     assert "| not zero | 16 | 4 | 4 |" in table
+    assert "| accuracy | 100.0 % | 100.0 % | 75.0 % |" in table
+    assert "|   95 % interval | 94.0 to 100.0 | 94.0 to 100.0 | 62.8 to 84.2 |" in table
     assert "| flipped samples | - | 0 | 15 |" in table
     text = found.render()
     assert "worse: accuracy: -25.0 points; 15 rows lost, 0 gained" in text
