@@ -15,7 +15,7 @@ import keras_fitkit as kf
 from keras_fitkit._core import arguments
 from keras_fitkit.cli.files import say, show, show_json
 
-EPOCHS, PRUNING_EPOCHS, INTEGER_EPOCHS = 12, 8, 2
+EPOCHS, PRUNING_EPOCHS, INTEGER_EPOCHS = 20, 8, 2
 TRAIN, VALIDATION = 700, 400  # of the 1797 digits; the rest tests
 
 

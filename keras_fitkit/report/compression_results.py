@@ -87,7 +87,7 @@ class CompressionReport:
         text = ", ".join(part for part in parts if part)
         if not text:
             count, size = (cell(self.model, k) for k in ("num_params", "keras_bytes"))
-            return f"{self.model.name}: {count} parameters, {size} as .keras"
+            text = f"{self.model.name}: {count} parameters, {size} as .keras"
         tested = [one for one in self.tests if one.method == "McNemar"] or self.tests
         return f"{text}; {tested[0].sentence}" if tested else text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -234,7 +235,11 @@ def labels(
 
 
 def _of_loss(loss: Any) -> Measure:
-    function = loss.call if isinstance(loss, keras.losses.Loss) else loss
+    function = loss
+    if isinstance(loss, keras.losses.Loss):
+        # Its `call` alone does not fit (rows,) to (rows, 1), as Keras does before.
+        function = copy.copy(loss)
+        function.reduction = None
 
     def rows(targets: Array, outputs: Array) -> Array:
         return _by_row(function, targets, outputs)

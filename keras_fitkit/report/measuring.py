@@ -229,6 +229,8 @@ def _of_file(
     }
     if isinstance(read, str):
         reasons["arena"] = read
+    elif read.batch > 1:
+        reasons["arena"] = f"the file takes {read.batch} rows at once"
     elif read.arena is None:
         reasons["arena"] = "LiteRT shows no addresses of this file's tensors"
     else:

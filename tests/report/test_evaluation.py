@@ -59,6 +59,24 @@ def test_a_mean_is_resampled_by_rows():
     assert mae.better == "min"
 
 
+@pytest.mark.parametrize("shape", [(N,), (N, 1)])
+@pytest.mark.parametrize("loss", ["binary_crossentropy", "mse"])
+def test_targets_of_one_output_may_lack_an_axis(loss, shape):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile("sgd", loss, metrics=["accuracy", "mae"])
+    outputs = RNG.uniform(0.01, 0.99, (N, 1)).astype("float32")
+    truth = RNG.integers(0, 2, shape)
+    _, (values,) = judged(model, truth, outputs)
+    flat, given = truth.reshape(-1), outputs[:, 0]
+    crossentropy = -np.log(np.where(flat == 1, given, 1 - given)).mean()
+    expected = crossentropy if loss != "mse" else np.square(flat - given).mean()
+    assert values[0].value == pytest.approx(expected, rel=1e-4)
+    assert values[2].value == pytest.approx(np.abs(flat - given).mean(), rel=1e-5)
+    if loss != "mse":
+        assert values[1].value == np.mean((given > 0.5) == flat)
+    assert model.loss == loss
+
+
 def test_a_metric_that_is_no_mean_is_computed_on_resampled_rows(monkeypatch):
     few = functools.partial(statistics.resampled, count=20)
     monkeypatch.setattr(statistics, "resampled", few)
