@@ -235,16 +235,26 @@ def labels(
 
 
 def _of_loss(loss: Any) -> Measure:
-    function = loss
-    if isinstance(loss, keras.losses.Loss):
-        # Its `call` alone does not fit (rows,) to (rows, 1), as Keras does before.
-        function = copy.copy(loss)
-        function.reduction = None
+    # Not `call` alone: a `Loss` fits (rows,) to (rows, 1) before.
+    function = copy.copy(loss) if isinstance(loss, keras.losses.Loss) else _Plain(loss)
+    function.reduction = None
 
     def rows(targets: Array, outputs: Array) -> Array:
         return _by_row(function, targets, outputs)
 
     return Measure("loss", "min", rows, lambda y, p: float(np.mean(rows(y, p))))
+
+
+class _Plain(keras.losses.Loss):
+    """A loss of a function, which is what Keras makes of one in `compile`."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function = function
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """A value for each row."""
+        return self.function(y_true, y_pred)
 
 
 def _of_metric(metric: Any) -> Measure:
