@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -235,26 +234,12 @@ def labels(
 
 
 def _of_loss(loss: Any) -> Measure:
-    # Not `call` alone: a `Loss` fits (rows,) to (rows, 1) before.
-    function = copy.copy(loss) if isinstance(loss, keras.losses.Loss) else _Plain(loss)
-    function.reduction = None
+    function = loss.call if isinstance(loss, keras.losses.Loss) else loss
 
     def rows(targets: Array, outputs: Array) -> Array:
         return _by_row(function, targets, outputs)
 
     return Measure("loss", "min", rows, lambda y, p: float(np.mean(rows(y, p))))
-
-
-class _Plain(keras.losses.Loss):
-    """A loss of a function, which is what Keras makes of one in `compile`."""
-
-    def __init__(self, function: Any) -> None:
-        super().__init__()
-        self.function = function
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        """A value for each row."""
-        return self.function(y_true, y_pred)
 
 
 def _of_metric(metric: Any) -> Measure:
@@ -277,6 +262,8 @@ def _of_metric(metric: Any) -> Measure:
 
 def _by_row(function: Any, targets: Array, outputs: Array) -> Array | None:
     """The mean of each row's values; None where there is not one a row."""
+    if targets.ndim == outputs.ndim - 1 and outputs.shape[-1] == 1:
+        targets = targets[..., None]  # as Keras does before a loss
     tensors = (keras.ops.convert_to_tensor(one) for one in (targets, outputs))
     found = arrays.to_numpy(function(*tensors))
     if found.ndim == 0 or len(found) != len(outputs):
