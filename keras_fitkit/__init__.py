@@ -86,7 +86,11 @@ from keras_fitkit.regularizers import (
     exclude_norms_and_biases as exclude_norms_and_biases,
 )
 from keras_fitkit.regularizers import regularize as regularize
+from keras_fitkit.report import Comparison as Comparison
+from keras_fitkit.report import CompressionReport as CompressionReport
 from keras_fitkit.report import LatencyReport as LatencyReport
+from keras_fitkit.report import compare as compare
+from keras_fitkit.report import compression_report as compression_report
 from keras_fitkit.report import measure_latency as measure_latency
 
 __version__ = "0.1.0"
@@ -98,6 +102,8 @@ __all__ = [
     "CheckReport",
     "Checkpoint",
     "ClusterWeights",
+    "Comparison",
+    "CompressionReport",
     "ConstantSparsity",
     "CosineSparsity",
     "CrossValidationReport",
@@ -139,6 +145,8 @@ __all__ = [
     "channel_groups",
     "check",
     "checkpoint",
+    "compare",
+    "compression_report",
     "count_macs",
     "cross_validate",
     "diagnose",

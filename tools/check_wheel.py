@@ -34,11 +34,11 @@ def main(dist: Path) -> None:
 
 
 def check_wheel_names(wheel: Path) -> None:
-    """The package, its type marker and its licence; nothing else of the repository."""
+    """The package, its command and licence; nothing else of the repository."""
     names = zipfile.ZipFile(wheel).namelist()
     info = f"{'-'.join(wheel.name.split('-')[:2])}.dist-info"
     tops = {name.split("/")[0] for name in names}
-    if tops != {"keras_fitkit", info}:
+    if tops != {"keras_fitkit", "keras_fitkit_command", info}:
         sys.exit(f"{wheel.name} holds more or less than the package: {sorted(tops)}.")
     for needed in ("keras_fitkit/py.typed", f"{info}/licenses/LICENSE"):
         if needed not in names:

@@ -397,3 +397,35 @@ def graph_nodes(model: Any) -> list[GraphNode]:
                     )
                 )
     return found
+
+
+def compiled_metrics(model: Any, targets: Any, outputs: Any) -> list[Any]:
+    """The metrics that a model of one output was compiled with, as objects.
+
+    Private: `Model._compile_metrics` and the `_user_metrics` in it. What "accuracy"
+    means depends on targets and outputs; Keras decides it in the first step of `fit` or
+    `evaluate`, and the public `metrics` shows one container, empty before. Strings
+    become objects of their own here: the model stays as it is.
+    """
+    compiled = model._compile_metrics if model.compiled else None
+    if compiled is None:
+        return []
+    copy = type(compiled)(compiled._user_metrics, compiled._user_weighted_metrics)
+    copy.build(targets, outputs)
+    return list(copy.metrics)
+
+
+def row_function(metric: Any) -> Any:
+    """What a metric takes the mean of, a function of targets and outputs, or None.
+
+    Private: `MeanMetricWrapper._fn` and `_fn_kwargs`. A metric gives out its mean
+    alone; an interval needs a value for each row. Metrics that are no mean of a
+    function, and those that compute it in a way of their own, give None.
+    """
+    kind = keras.metrics.MeanMetricWrapper
+    if (
+        not isinstance(metric, kind)
+        or type(metric).update_state is not kind.update_state
+    ):
+        return None
+    return lambda targets, outputs: metric._fn(targets, outputs, **metric._fn_kwargs)

@@ -108,9 +108,11 @@ class LatencyReport:
                 return row
         return None
 
-    def ratio(self, runtime: str) -> float | None:
+    def ratio(
+        self, runtime: str, model: str = "model", against: str = "against"
+    ) -> float | None:
         """Median over the rounds of CPU time of the model over that of `against`."""
-        found = self._ratios(runtime)
+        found = self._ratios(runtime, model, against)
         return statistics.median(found) if found else None
 
     def interval(self, runtime: str) -> tuple[float, float] | None:
@@ -172,8 +174,10 @@ class LatencyReport:
         )
         return f"<b>{html.escape(self.summary)}</b><table>{rows}</table>"
 
-    def _ratios(self, runtime: str) -> list[float]:
-        one, other = self.get("model", runtime), self.get("against", runtime)
+    def _ratios(
+        self, runtime: str, model: str = "model", against: str = "against"
+    ) -> list[float]:
+        one, other = self.get(model, runtime), self.get(against, runtime)
         if one is None or other is None:
             return []
         pairs = zip(one.cpu_seconds, other.cpu_seconds, strict=False)

@@ -8,7 +8,7 @@ import platform
 import random
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +73,28 @@ def measure_latency(
     chosen = [runtimes] if isinstance(runtimes, str) else list(runtimes)
     for one in chosen:
         arguments.choice("runtimes", one, RUNTIMES)
+    what = {(name, kind): one for name, one in models.items() for kind in chosen}
+    return LatencyReport(interleaved(what, x, runs), batch, machine(), runs)
+
+
+def interleaved(
+    what: Mapping[tuple[str, str], Any], x: Any, runs: int
+) -> tuple[Latency, ...]:
+    """The calls of any number of models and runtimes, in turns.
+
+    Args:
+        what: by name and runtime: a model, the path of a LiteRT file, or a text that
+            says why there is nothing to measure.
+        x: a batch of inputs.
+        runs: calls of each.
+
+    Returns:
+        A `Latency` for each, in the order of `what`.
+    """
     calls: dict[tuple[str, str], Callable[[], Any] | str] = {}
-    for name, one in models.items():
-        for runtime in chosen:
-            make = _keras_call if runtime == "Keras" else _litert_call
-            calls[name, runtime] = make(one, x)
+    for (name, runtime), one in what.items():
+        make = _keras_call if runtime == "Keras" else _litert_call
+        calls[name, runtime] = one if isinstance(one, str) else make(one, x)
     measured = _measured({k: v for k, v in calls.items() if callable(v)}, runs)
     found = []
     for (name, runtime), call in calls.items():
@@ -85,8 +102,12 @@ def measure_latency(
         threads = 1 if runtime == "LiteRT" else None
         reason = call if isinstance(call, str) else ""
         found.append(Latency(name, runtime, wall, cpu, threads, reason))
-    machine = f"{platform.machine()}, {os.cpu_count()} cores"
-    return LatencyReport(tuple(found), batch, machine, runs)
+    return tuple(found)
+
+
+def machine() -> str:
+    """The processor, and how many cores there are."""
+    return f"{platform.machine()}, {os.cpu_count()} cores"
 
 
 def _checked(name: str, value: Any) -> Any:

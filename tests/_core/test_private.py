@@ -306,3 +306,32 @@ def test_graph_nodes_are_the_calls_of_a_model():
     assert (args, kwargs) == (("value",), {})
     sequential = keras.Sequential([keras.Input((3,)), shared])
     assert [node.operation for node in _private.graph_nodes(sequential)] == [shared]
+
+
+def test_compiled_metrics_are_objects_and_the_model_stays_as_it_is():
+    own = keras.metrics.MeanAbsoluteError(name="own")
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    assert _private.compiled_metrics(model, np.zeros(2), np.zeros((2, 2))) == []
+    model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy", own])
+    found = _private.compiled_metrics(model, np.zeros(2, int), np.zeros((2, 2)))
+    assert [one.name for one in found] == ["accuracy", "own"]
+    assert isinstance(found[0], keras.metrics.SparseCategoricalAccuracy)
+    (container,) = [one for one in model.metrics if hasattr(one, "metrics")]
+    assert container.metrics == []  # as before the first step
+
+
+def test_row_function_is_what_a_metric_takes_the_mean_of():
+    targets, outputs = np.array([[0.0], [3.0]]), np.array([[1.0], [1.0]])
+    metric = keras.metrics.BinaryAccuracy(threshold=2.0)
+    found = _private.row_function(metric)(np.array([[0.0], [1.0]]), outputs)
+    values = np.ravel(keras.ops.convert_to_numpy(found))
+    np.testing.assert_array_equal(values, [1.0, 0.0])
+    found = _private.row_function(keras.metrics.MeanAbsoluteError())(targets, outputs)
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(found), [1.0, 2.0])
+
+    class Own(keras.metrics.MeanAbsoluteError):
+        def update_state(self, y_true, y_pred, sample_weight=None):
+            super().update_state(y_true, 2 * y_pred, sample_weight)
+
+    assert _private.row_function(Own()) is None
+    assert _private.row_function(keras.metrics.AUC()) is None

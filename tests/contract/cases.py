@@ -13,7 +13,12 @@ import keras
 import numpy as np
 
 import keras_fitkit as kf
-from tests.contract import block_cases, evidence_cases, regularizer_cases
+from tests.contract import (
+    block_cases,
+    evidence_cases,
+    regularizer_cases,
+    report_cases,
+)
 
 LOSSES = {"loss": [1.0] * 9, "val_loss": [1.0] * 9}
 
@@ -734,6 +739,7 @@ BLOCKS = block_cases.rows(bad)
 BAD_ARGUMENTS.update(BLOCKS)
 BAD_ARGUMENTS.update(regularizer_cases.table(bad, flags))
 BAD_ARGUMENTS.update(evidence_cases.table(bad, flags))
+BAD_ARGUMENTS.update(report_cases.table(bad, flags))
 
 # Public callables all of whose arguments stand above have no entry here.
 UNRANGED: dict[str, dict[str, str]] = {

@@ -26,6 +26,8 @@ REPORTS = (
     "ChannelGroups",
     "CheckReport",
     "CrossValidationReport",
+    "Comparison",
+    "CompressionReport",
     "Diagnosis",
     "DropReport",
     "ExportReport",
@@ -71,7 +73,13 @@ MADE_BY_US = (
     "regularizers.Finding",
     "regularizers.PresetTable",
     "regularizers.RegularizedLayer",
+    "report.ClassChange",
+    "report.Forgotten",
     "report.Latency",
+    "report.MetricValue",
+    "report.ModelFigures",
+    "report.PairedTest",
+    "report.WeightStorage",
 )
 
 

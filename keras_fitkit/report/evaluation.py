@@ -1,0 +1,330 @@
+"""What models say on data: their metrics, how certain those are, and paired tests."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_fitkit._core import _private, arrays, metric_names
+from keras_fitkit.report import statistics
+
+Array = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class MetricValue:
+    """One metric of one model.
+
+    Attributes:
+        name: as Keras calls it; "loss" is the compiled loss without penalties.
+        value: over all rows.
+        low, high: its 95 % interval; None where it could not be had.
+        method: "Wilson" for a fraction of right rows, "bootstrap" for others.
+        reason: why there is no interval; "" where there is one.
+        better: "max" where higher is better, "min" where lower is.
+
+    Raises:
+        TypeError: a field is missing.
+
+    Example:
+        >>> from keras_fitkit.report import MetricValue
+        >>> str(MetricValue("accuracy", 0.9, 0.82, 0.95, "Wilson"))
+        '90.0 % (82.0 to 95.0 %)'
+        >>> str(MetricValue("loss", 0.5, 0.4, 0.6, "bootstrap"))
+        '0.5 (0.4 to 0.6)'
+    """
+
+    name: str
+    value: float
+    low: float | None
+    high: float | None
+    method: str
+    reason: str = ""
+    better: str = "min"
+
+    @property
+    def value_text(self) -> str:
+        """The value as text, a fraction of right rows in percent."""
+        if self.method == "Wilson":
+            return f"{100 * self.value:.1f} %"
+        return f"{self.value:.4g}"
+
+    @property
+    def interval_text(self) -> str:
+        """The interval as text; "-" where there is none."""
+        if self.low is None or self.high is None:
+            return "-"
+        if self.method == "Wilson":
+            return f"{100 * self.low:.1f} to {100 * self.high:.1f}"
+        return f"{self.low:.3g} to {self.high:.3g}"
+
+    def __str__(self) -> str:
+        if self.low is None:
+            return self.value_text
+        unit = " %" if self.method == "Wilson" else ""
+        return f"{self.value_text} ({self.interval_text}{unit})"
+
+
+@dataclasses.dataclass(frozen=True)
+class PairedTest:
+    """One metric of a model against that of another one, on the same rows.
+
+    Attributes:
+        metric: its name.
+        difference: model minus baseline.
+        low, high: the 95 % interval of the difference, by resampling rows.
+        p_value: two-sided, of no difference.
+        method: "McNemar" (exact, for right and wrong rows) or "bootstrap".
+        lost, gained: rows that only the baseline gets right, and only the model; None
+            for other metrics.
+        rows: how many there are.
+
+    Raises:
+        TypeError: a field is missing.
+
+    Example:
+        >>> from keras_fitkit.report import PairedTest
+        >>> one = PairedTest(
+        ...     "accuracy", -4 / 360, -0.03, 0.005, 0.39, "McNemar", 9, 5, 360
+        ... )
+        >>> one.significant
+        False
+        >>> one.sentence
+        'accuracy: -1.1 points; 9 rows lost, 5 gained; p = 0.39: noise can explain it'
+    """
+
+    metric: str
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    method: str
+    lost: int | None
+    gained: int | None
+    rows: int
+
+    @property
+    def significant(self) -> bool:
+        """Whether chance alone would give it in fewer than 5 % of such data."""
+        return self.p_value < statistics.ALPHA
+
+    @property
+    def sentence(self) -> str:
+        """The test in words."""
+        if self.method == "McNemar":
+            text = f"{self.metric}: {100 * self.difference:+.1f} points; "
+            text += f"{self.lost} rows lost, {self.gained} gained"
+        else:
+            text = f"{self.metric}: {self.difference:+.4g} "
+            text += f"({self.low:+.4g} to {self.high:+.4g})"
+        if self.difference == 0 and not self.lost:
+            return f"{text}: the same"
+        verdict = "more than noise" if self.significant else "noise can explain it"
+        return f"{text}; p = {self.p_value:.2g}: {verdict}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """A metric that can be taken of any model's outputs.
+
+    Attributes:
+        name: as Keras calls it.
+        direction: "max" or "min"; "min" where it is not known.
+        rows: a value for each row, whose mean the metric is; None where it is no mean.
+        whole: the value over all rows.
+    """
+
+    name: str
+    direction: str
+    rows: Callable[[Array, Array], Array | None]
+    whole: Callable[[Array, Array], float]
+
+
+def measures_of(model: Any, targets: Array, outputs: Array) -> list[Measure]:
+    """The compiled loss and metrics of a model of one output; empty without any."""
+    found: list[Measure] = []
+    if not getattr(model, "compiled", False):
+        return found
+    loss = keras.tree.flatten(model.loss)
+    if len(loss) == 1 and loss[0] is not None:
+        found.append(_of_loss(keras.losses.get(loss[0])))
+    some = slice(0, 2)
+    for metric in _private.compiled_metrics(model, targets[some], outputs[some]):
+        found.append(_of_metric(metric))
+    return found
+
+
+def values(measures: Sequence[Measure], targets: Array, outputs: Array) -> Any:
+    """Each metric of one model, with its interval."""
+    found = []
+    for one in measures:
+        rows = one.rows(targets, outputs)
+        if rows is None:
+            value = _resampled(one, targets, outputs)
+        elif is_right(rows) and one.direction == "max":
+            right, count = int(rows.sum()), len(rows)
+            interval = statistics.wilson(right, count)
+            value = MetricValue(one.name, right / count, *interval, "Wilson")
+        else:
+            interval = statistics.mean_interval(rows)
+            mean = float(np.mean(rows, dtype=float))
+            value = MetricValue(one.name, mean, *interval, "bootstrap")
+        found.append(dataclasses.replace(value, better=one.direction))
+    return tuple(found)
+
+
+def tests(
+    measures: Sequence[Measure], targets: Array, outputs: Array, baseline: Array
+) -> tuple[PairedTest, ...]:
+    """Each metric of one model against that of another."""
+    return tuple(_test(one, targets, outputs, baseline) for one in measures)
+
+
+def is_right(rows: Array) -> bool:
+    """Whether the values of rows say right or wrong."""
+    return bool(np.isin(rows, (0, 1)).all())
+
+
+def main_measure(found: Sequence[MetricValue]) -> MetricValue | None:
+    """What a picture shows: a fraction of right rows, else a metric, else the loss."""
+    right = [one for one in found if one.method == "Wilson"]
+    others = [one for one in found if one.name != "loss"]
+    return next(iter([*right, *others, *found]), None)
+
+
+def labels(
+    model: Any, targets: Array, outputs: Mapping[str, Array]
+) -> tuple[Array, dict[str, Array]] | str:
+    """The classes that are right and those that models name, or why there are none.
+
+    Args:
+        model: the one whose loss says what outputs mean.
+        targets: class numbers, 0 and 1, or one-hot rows.
+        outputs: those of each model: (rows, classes), or (rows, 1) for two classes.
+    """
+    shape = next(iter(outputs.values())).shape
+    if len(shape) != 2:
+        return "no classes: the output of an example is no list of scores"
+    count = shape[1]
+    if targets.shape == shape and count > 1:
+        one_hot = np.isin(targets, (0, 1)).all() and (targets.sum(1) == 1).all()
+        if not one_hot:
+            return "no classes: the targets are not one-hot"
+        named = {name: one.argmax(1) for name, one in outputs.items()}
+        return targets.argmax(1), named
+    flat = targets.reshape(len(targets), -1)
+    if flat.shape[1] != 1 or not np.equal(np.mod(flat, 1), 0).all() or flat.min() < 0:
+        return "no classes: the targets are no class numbers"
+    true = flat[:, 0].astype(int)
+    if count > 1:
+        if true.max() >= count:
+            return "no classes: a target is no number of an output"
+        return true, {name: one.argmax(1) for name, one in outputs.items()}
+    if true.max() > 1:
+        return "no classes: one output, and targets that are not 0 or 1"
+    if not _is_crossentropy(model):
+        return "no classes: one output, and a loss that is none of classes"
+    cut = 0.0 if _from_logits(model) else 0.5
+    found = {name: (one[:, 0] > cut).astype(int) for name, one in outputs.items()}
+    return true, found
+
+
+def _of_loss(loss: Any) -> Measure:
+    function = loss.call if isinstance(loss, keras.losses.Loss) else loss
+
+    def rows(targets: Array, outputs: Array) -> Array:
+        return _by_row(function, targets, outputs)
+
+    return Measure("loss", "min", rows, lambda y, p: float(np.mean(rows(y, p))))
+
+
+def _of_metric(metric: Any) -> Measure:
+    function = _private.row_function(metric)
+    direction = _private.metric_direction(metric)
+    direction = direction or metric_names.direction(metric.name) or "min"
+
+    def rows(targets: Array, outputs: Array) -> Array | None:
+        return None if function is None else _by_row(function, targets, outputs)
+
+    def whole(targets: Array, outputs: Array) -> float:
+        metric.reset_state()
+        metric.update_state(targets, outputs)
+        value = float(arrays.to_numpy(metric.result()))
+        metric.reset_state()
+        return value
+
+    return Measure(metric.name, direction, rows, whole)
+
+
+def _by_row(function: Any, targets: Array, outputs: Array) -> Array | None:
+    """The mean of each row's values; None where there is not one a row."""
+    if targets.ndim == outputs.ndim - 1 and outputs.shape[-1] == 1:
+        targets = targets[..., None]  # as Keras does before a loss
+    tensors = (keras.ops.convert_to_tensor(one) for one in (targets, outputs))
+    found = arrays.to_numpy(function(*tensors))
+    if found.ndim == 0 or len(found) != len(outputs):
+        return None
+    return found.reshape(len(found), -1).mean(1)
+
+
+def _resampled(measure: Measure, targets: Array, outputs: Array) -> MetricValue:
+    value = measure.whole(targets, outputs)
+    drawn = statistics.resampled(
+        lambda picked: [measure.whole(targets[picked], outputs[picked])], len(targets)
+    )
+    if np.isnan(drawn).all():
+        return MetricValue(measure.name, value, None, None, "", "no number")
+    low, high = statistics.quantiles(drawn)
+    return MetricValue(measure.name, value, low, high, "bootstrap")
+
+
+def _test(one: Measure, targets: Array, outputs: Array, baseline: Array) -> PairedTest:
+    count = len(targets)
+    mine, other = one.rows(targets, outputs), one.rows(targets, baseline)
+    if mine is None or other is None:
+        whole = one.whole(targets, outputs) - one.whole(targets, baseline)
+        drawn = statistics.resampled(
+            lambda picked: [
+                one.whole(targets[picked], outputs[picked])
+                - one.whole(targets[picked], baseline[picked])
+            ],
+            count,
+        )
+        spread, chance = statistics.quantiles(drawn), statistics.p_value(drawn)
+        return PairedTest(
+            one.name, whole, *spread, chance, "bootstrap", None, None, count
+        )
+    differences = mine.astype(float) - other
+    mean, interval = float(differences.mean()), statistics.mean_interval(differences)
+    if one.direction == "max" and is_right(mine) and is_right(other):
+        lost, gained = int((differences < 0).sum()), int((differences > 0).sum())
+        chance = statistics.mcnemar(lost, gained)
+        return PairedTest(
+            one.name, mean, *interval, chance, "McNemar", lost, gained, count
+        )
+    chance = statistics.mean_p_value(differences)
+    return PairedTest(one.name, mean, *interval, chance, "bootstrap", None, None, count)
+
+
+def _loss_of(model: Any) -> Any:
+    found = keras.tree.flatten(getattr(model, "loss", None))
+    return keras.losses.get(found[0]) if found and found[0] is not None else None
+
+
+def _is_crossentropy(model: Any) -> bool:
+    loss = _loss_of(model)
+    name = getattr(loss, "name", None) or getattr(loss, "__name__", "")
+    return "crossentropy" in str(name) or "hinge" in str(name)
+
+
+def _from_logits(model: Any) -> bool:
+    loss = _loss_of(model)
+    if "hinge" in str(getattr(loss, "name", "") or getattr(loss, "__name__", "")):
+        return True
+    if not isinstance(loss, keras.losses.Loss):
+        return False
+    return bool(loss.get_config().get("from_logits", False))
