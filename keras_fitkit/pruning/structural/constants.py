@@ -137,7 +137,8 @@ class Constants:
         kind, name = type(node.operation), type(node.operation).__name__
         masks = [(~np.isnan(one)).astype("float32") for one in fills]
         if kind in _MOVING or name in elementwise_rules.MOVING_OPERATIONS | {
-            "Concatenate"
+            "Concatenate",
+            "Stack",
         }:
             return _along(_call(node, masks, number), place).min(0) == 1
         if len(inputs) == 1:
@@ -182,9 +183,7 @@ def _is_elementwise(operation: Any) -> bool:
     """Whether no channel's value depends on the others."""
     if type(operation).__name__ in ("Softmax", "LogSoftmax"):
         return False
-    function = getattr(operation, "activation", None)
-    name = getattr(function, "__name__", type(function).__name__)
-    return function is None or name in elementwise_rules.ELEMENTWISE
+    return elementwise_rules.is_elementwise(getattr(operation, "activation", None))
 
 
 def _is_sum(operation: Any) -> bool:
@@ -248,10 +247,9 @@ def _batch_norm(weights: Weights, layer: Any, given: Known) -> Known:
 
 def _activate(layer: Any, values: Values) -> Values:
     function = layer.activation
-    name = getattr(function, "__name__", "linear")
-    if function is None or name == "linear":
+    if getattr(function, "__name__", "linear") == "linear":
         return values
-    if name not in elementwise_rules.ELEMENTWISE:
+    if not elementwise_rules.is_elementwise(function):
         return np.full(len(values), np.nan)
     found = function(keras.ops.convert_to_tensor(values.astype("float32")))
     return np.asarray(arrays.to_numpy(found), np.float64)

@@ -11,7 +11,7 @@ import numpy as np
 from keras import layers
 
 from keras_fitkit._core import graph
-from keras_fitkit.pruning.structural.labels import Axes, Ids
+from keras_fitkit.pruning.structural.labels import Axes, Ids, Labels
 from keras_fitkit.pruning.structural.walk import Keep, Site, Walk
 
 ELEMENTWISE = frozenset(
@@ -41,6 +41,8 @@ UNARY_OPERATIONS = frozenset(
     SparsePlus Silu Squareplus LogSigmoid LeakyRelu HardSigmoid HardSilu Elu Selu Gelu
     Celu TanhShrink HardTanh HardShrink Threshold ZerosLike OnesLike""".split()
 )
+_SOME = 3  # stands for a size that is not known, where it does not matter
+
 MERGING_OPERATIONS = frozenset(
     """Add Subtract Multiply Divide TrueDivide DivideNoNan FloorDivide Power Mod Fmod
     Maximum Minimum Fmax Fmin Arctan2 Hypot Logaddexp Logaddexp2 Where Equal NotEqual
@@ -49,6 +51,8 @@ MERGING_OPERATIONS = frozenset(
 MOVING_OPERATIONS = frozenset(
     "Transpose Swapaxes Moveaxis ExpandDims Squeeze Flip Reshape GetItem Split".split()
 )
+# These move whole axes: it does not matter how long the other ones are.
+_WHOLE_AXES = MOVING_OPERATIONS - {"Reshape"} | {"Permute"}
 REDUCING_OPERATIONS = frozenset(
     """Mean Sum Max Min Amax Amin Prod Var Std Any All Median Nanmean Nansum Logsumexp
     CountNonzero""".split()
@@ -67,12 +71,28 @@ def activation(walk: Walk, site: Site) -> list[Axes]:
 
 def activated(walk: Walk, site: Site, axes: Axes, function: Any) -> Axes:
     """Labels behind an activation function, which may look along the last axis."""
-    name = getattr(function, "__name__", type(function).__name__)
-    if function is None or name in ELEMENTWISE:
+    if is_elementwise(function):
         return axes
+    name = getattr(function, "__name__", type(function).__name__)
     reason = f"the activation {name} may look at all channels"
-    walk.freeze(site.path, axes[-1:], reason)
+    last = name in ("softmax", "log_softmax") and _is_known(function)
+    walk.freeze(site.path, axes[-1:] if last else axes, reason)
     return axes
+
+
+def is_elementwise(function: Any) -> bool:
+    """Whether an activation is one that works element by element; None is none.
+
+    A function of your own may have the name of a known one.
+    """
+    if function is None or type(function) in SAME:
+        return True
+    return getattr(function, "__name__", "") in ELEMENTWISE and _is_known(function)
+
+
+def _is_known(function: Any) -> bool:
+    package = str(getattr(function, "__module__", "")).partition(".")[0]
+    return package in ("keras", "tensorflow", "jax", "torch")
 
 
 def softmax(walk: Walk, site: Site) -> list[Axes]:
@@ -127,10 +147,11 @@ def _has_constant(site: Site) -> bool:
     """Whether arrays of more than one element are among the arguments."""
     symbols = {id(one): one for one in site.node.inputs}
     args, kwargs = site.node.arguments(symbols)
-    for leaf in keras.tree.flatten((args, kwargs)):
-        if isinstance(leaf, keras.KerasTensor):
-            continue
-        if math.prod(getattr(leaf, "shape", ())) > 1:
+    for given in (*args, *kwargs.values()):
+        leaves = keras.tree.flatten(given)
+        others = [one for one in leaves if not isinstance(one, keras.KerasTensor)]
+        numbers = sum(math.prod(getattr(leaf, "shape", ())) for leaf in others)
+        if numbers > 1:
             return True
     return False
 
@@ -148,6 +169,30 @@ def reducing(walk: Walk, site: Site) -> list[Axes]:
         kept if len(kept) == len(one.shape) else (None,) * len(one.shape)
         for one in site.node.outputs
     ]
+
+
+def stacking(walk: Walk, site: Site) -> list[Axes]:
+    """A new axis, without labels; along the others they are tied."""
+    axis = site.layer.axis % len(site.output_shape())
+    found = walk.merge(site.path, site.inputs)
+    return [(*found[:axis], None, *found[axis:])]
+
+
+def pooling(walk: Walk, site: Site) -> list[Axes]:
+    """`keras.ops.max_pool` and the like: positions of the image have no labels."""
+    axes = site.inputs[0]
+    form = site.layer.data_format or keras.config.image_data_format()
+    place = 1 if form == "channels_first" else len(axes) - 1
+    others = [n for n in range(len(axes)) if n != place]
+    return [_without(walk, site, axes, others, "are positions")]
+
+
+def padding(walk: Walk, site: Site) -> list[Axes]:
+    """Axes that get longer are frozen."""
+    axes, width = site.inputs[0], site.layer.pad_width
+    pairs = [*width] * (len(axes) if len(width) == 1 else 1)
+    longer = [place for place, pair in enumerate(pairs) if any(pair)]
+    return [_without(walk, site, axes, longer, "gets longer")]
 
 
 def concatenating(walk: Walk, site: Site) -> list[Axes]:
@@ -182,14 +227,16 @@ def moving(walk: Walk, site: Site) -> list[Axes]:
     labelled = [place for place, ids in enumerate(axes) if ids is not None]
     if not labelled:
         return site.bare()
-    if type(site.layer).__name__ == "GetItem" and not _is_plain_slice(site):
+    kind = type(site.layer).__name__
+    if len(site.inputs) > 1 or (kind == "GetItem" and not _is_plain_slice(site)):
         return walk.stop(site, "picks channels one by one")
-    if None in shape or axes[0] is not None:
+    if axes[0] is not None or (None in shape and kind not in _WHOLE_AXES):
         return walk.stop(site, "moves channels of a tensor of unknown size")
+    shape = tuple(_SOME if size is None else size for size in shape)
     outputs: list[list[Ids | None]] = [list(one) for one in site.bare()]
     for place in labelled:
         ids = axes[place]
-        found = None if _is_one(ids) else _moved(site, (1, *shape), place, ids)
+        found = None if _is_one(ids) else _moved(walk, site, (1, *shape), place, ids)
         if found is None or any(
             outputs[number][to] is not None for number, (to, _) in enumerate(found)
         ):
@@ -219,7 +266,7 @@ def _is_one(ids: Ids | None) -> bool:
     return ids is None or len(ids) == 1
 
 
-def _moved(site: Site, shape: Any, place: int, ids: Any) -> Any:
+def _moved(walk: Walk, site: Site, shape: Any, place: int, ids: Any) -> Any:
     """For each output the axis that carries the labels now, and which they are."""
     view = [-1 if one == place else 1 for one in range(len(shape))]
     # Label arithmetic in float32 would end at 2**24; positions do not get there.
@@ -232,10 +279,37 @@ def _moved(site: Site, shape: Any, place: int, ids: Any) -> Any:
     for one in outputs:
         array = keras.ops.convert_to_numpy(one).astype("int64")
         where = _axis_of(array)
-        if where is None:
+        if where is not None:
+            found.append((where, np.asarray(ids)[_along(array, where)]))
+            continue
+        parted = type(site.layer).__name__ == "Reshape" and _parted(array, len(ids))
+        if not parted:
             return None
-        found.append((where, np.asarray(ids)[_along(array, where)]))
+        where, first, members = parted
+        for one, other in members:
+            walk.labels.tie(ids[one : one + 1], ids[other : other + 1])
+        walk.ordered.append(ids)
+        found.append((where, np.asarray(ids)[first]))
     return found
+
+
+def _parted(array: Any, count: int) -> Any:
+    """How a reshape parts channels among two axes: those of one place go together.
+
+    Returns:
+        The first axis along which the positions fall into sets that do not overlap, a
+        position of each place on it, and pairs of positions of one set; None: no axis.
+    """
+    for place in range(1, array.ndim):
+        sets = Labels()
+        each = sets.mint(count)
+        rows = [np.unique(np.take(array, n, place)) for n in range(array.shape[place])]
+        for row in rows:
+            sets.tie(each[row[:1]].repeat(len(row)), each[row])
+        if len(np.unique(sets.roots(each))) > 1:
+            pairs = [(int(sets.find(one)), int(one)) for one in each]
+            return place, np.array([row[0] for row in rows]), pairs
+    return None
 
 
 def _axis_of(array: Any) -> int | None:
@@ -347,5 +421,8 @@ OPERATION_RULES: dict[str, Any] = {
     **dict.fromkeys(MOVING_OPERATIONS, moving),
     **dict.fromkeys(REDUCING_OPERATIONS, reducing),
     **dict.fromkeys(("Softmax", "LogSoftmax"), softmax),
+    **dict.fromkeys(("MaxPool", "AveragePool", "Resize"), pooling),
     "Concatenate": concatenating,
+    "Stack": stacking,
+    "Pad": padding,
 }

@@ -10,12 +10,14 @@ from keras_fitkit.pruning.structural import (
     elementwise_rules,
     kernel_rules,
     layer_rules,
+    product_rules,
 )
 
 BY_TYPE: dict[type, Any] = {
     **elementwise_rules.RULES,
     **kernel_rules.RULES,
     **layer_rules.RULES,
+    **product_rules.RULES,
 }
 
 # By class name: rooms do not import each other, and Keras does not export these.
@@ -46,4 +48,5 @@ def rule_of(operation: Any) -> Any:
         return OF_APPLICATIONS.get(kind.__name__)
     if not kind.__module__.startswith("keras.") or isinstance(operation, layers.Layer):
         return None
-    return elementwise_rules.OPERATION_RULES.get(kind.__name__)
+    known = {**elementwise_rules.OPERATION_RULES, **product_rules.OPERATION_RULES}
+    return known.get(kind.__name__)
