@@ -163,8 +163,8 @@ def masks():
     inputs = keras.Input((7,), dtype="int32")
     x = layers.Embedding(20, 6, mask_zero=True)(inputs)
     x = layers.TimeDistributed(layers.Dense(5))(x)
-    x = layers.Bidirectional(layers.LSTM(4, return_sequences=True))(x)
-    x = layers.Dropout(0.5)(layers.GRU(6, return_sequences=True)(x))
+    x = layers.Bidirectional(layers.SimpleRNN(4, return_sequences=True))(x)
+    x = layers.Dropout(0.5)(layers.SimpleRNN(6, return_sequences=True)(x))
     x = layers.MultiHeadAttention(3, 2)(x, x)
     return keras.Model(inputs, layers.Dense(2)(layers.GlobalAveragePooling1D()(x)))
 
