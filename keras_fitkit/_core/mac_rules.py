@@ -240,10 +240,6 @@ def _separable_convolving(call: TracedCall) -> int:
     return places * (math.prod(depthwise) + math.prod(pointwise))
 
 
-def _transposed_convolving(call: TracedCall) -> int:
-    return math.prod(call.inputs[0]) * math.prod(call.inputs[1][:-1])
-
-
 def _sizes(call: TracedCall, name: str) -> tuple[int, ...]:
     found = call.arguments[name]
     if not isinstance(found, Shape):
@@ -275,7 +271,6 @@ OPERATIONS: dict[str, Callable[[TracedCall], int]] = {
     "Conv": _convolving,
     "DepthwiseConv": _depthwise_convolving,
     "SeparableConv": _separable_convolving,
-    "ConvTranspose": _transposed_convolving,
     "Einsum": lambda call: of_einsum(call.operation.subscripts, call.inputs),
 }
 
