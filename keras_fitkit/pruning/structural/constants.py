@@ -19,7 +19,12 @@ from keras import layers
 
 from keras_fitkit._core import arrays, graph
 from keras_fitkit._core._private import GraphNode
-from keras_fitkit.pruning.structural import elementwise_rules, kernel_rules, layer_rules
+from keras_fitkit.pruning.structural import (
+    elementwise_rules,
+    kernel_rules,
+    layer_rules,
+    moving_rules,
+)
 from keras_fitkit.pruning.structural.channel_graph import ChannelGraph
 from keras_fitkit.pruning.structural.labels import Axes
 
@@ -136,7 +141,7 @@ class Constants:
         """Which channels of an output depend on known channels alone."""
         kind, name = type(node.operation), type(node.operation).__name__
         masks = [(~np.isnan(one)).astype("float32") for one in fills]
-        if kind in _MOVING or name in elementwise_rules.MOVING_OPERATIONS | {
+        if kind in _MOVING or name in moving_rules.MOVING_OPERATIONS | {
             "Concatenate",
             "Stack",
         }:
@@ -171,11 +176,17 @@ def _is_plain(operation: Any) -> bool:
     kind = type(operation)
     if not _is_elementwise(operation):
         return False
-    if kind in elementwise_rules.RULES or kind in layer_rules.SPATIAL:
+    if kind in elementwise_rules.RULES or kind in moving_rules.RULES:
+        return True
+    if kind in layer_rules.SPATIAL:
         return True
     if kind in layer_rules.GLOBAL or kind in (layers.PReLU, layers.RepeatVector):
         return True
-    named = kind.__name__ in elementwise_rules.OPERATION_RULES
+    name = kind.__name__
+    named = (
+        name in elementwise_rules.OPERATION_RULES
+        or name in moving_rules.MOVING_OPERATIONS
+    )
     return named and not isinstance(operation, layers.Layer)
 
 
