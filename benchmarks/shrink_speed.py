@@ -1,6 +1,7 @@
 """Do fewer multiplications mean less time? Shrunk nets beside the originals.
 
     python benchmarks/shrink_speed.py [--only NAME] [--json PATH] [--quick]
+                                      [--peer-python PATH]
 
 MobileNetV2, ResNet50, VGG16 (inputs of 96 x 96, random weights) and a small CNN, shrunk
 to sparsity 0.5 by "l2" with `round_to` 1 and 8. `kf.measure_latency` calls original and
@@ -10,6 +11,11 @@ beside them the ratio of the multiplications. The original beside itself shows w
 noise is. Wanted: in LiteRT at least 0.8 of the ratio of the multiplications on ResNet50
 and VGG16.
 
+Beside it torch-pruning on the same nets, built in plain torch and cut to the same share
+of each layer: `--peer-python` is an interpreter that has torch and torch-pruning (an
+environment of its own). Its MACs and its speed-up are of eager torch on one thread
+(batch 1): what can be compared is how much of the ratio of the multiplications arrives.
+
 Each finished row is appended to `--json` and not run again. `--quick` takes the small
 CNN and few rounds.
 """
@@ -18,7 +24,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import os
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -40,7 +48,12 @@ WANTED = 0.8
 NAMES = ("small CNN", "MobileNetV2", "ResNet50", "VGG16")
 LIMITED = ("ResNet50", "VGG16")
 ROUNDING = ("itself", 1, 8)
-HEADINGS = ("net", "round_to", "MACs", "MAC ratio", "LiteRT", "Keras", "wanted")
+HEADINGS = (
+    *("net", "round_to", "MACs", "MAC ratio", "LiteRT", "Keras", "wanted"),
+    *("torch-pruning: MAC ratio", "torch"),
+)
+CHILD = Path(__file__).with_name("_torch_pruning_child.py")
+NO_PEER = "--peer-python not given"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +74,32 @@ class Row:
         """What a stored row must agree with to stand for this one."""
         how = {"sparsity": SPARSITY, "size": SIZE, "batch": BATCH}
         return {"row": self.name, **dataclasses.asdict(self), **how}
+
+
+@dataclasses.dataclass(frozen=True)
+class PeerRow(Row):
+    """The same by torch-pruning."""
+
+    @property
+    def name(self) -> str:
+        """What `--only` looks at."""
+        return f"{self.net}/{self.rounding}/torch-pruning"
+
+
+def run_peer(row: Row, python: str) -> dict[str, Any]:
+    """Measures torch-pruning's net in a process of its own."""
+    given = (row.net, row.rounding, SPARSITY, SIZE, row.runs)
+    done = subprocess.run(
+        [python, str(CHILD), *map(str, given)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+    )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        return {"failed": last[:60]}
+    return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def build(name: str) -> keras.Model:
@@ -106,7 +145,7 @@ def report(rows: list[Row], store: Store) -> None:
         before, after = found["macs"]
         ratio, wanted = before / after, ""
         if row.net in LIMITED and row.rounding != "itself":
-            best = found["LiteRT"][-1] >= WANTED * ratio
+            best = found["LiteRT"][0] >= WANTED * ratio
             wanted = f">= {WANTED * ratio:.2f}x {'met' if best else 'NOT met'}"
         cells.append(
             (
@@ -116,9 +155,19 @@ def report(rows: list[Row], store: Store) -> None:
                 f"{ratio:.2f}x",
                 *(_speed(found[runtime]) for runtime in ("LiteRT", "Keras")),
                 wanted,
+                *_peer_cells(store.find(PeerRow(row.net, row.rounding, row.runs))),
             )
         )
     print_rows("How many times faster (interval)", HEADINGS, cells)
+
+
+def _peer_cells(found: dict[str, Any] | None) -> tuple[str, str]:
+    if found is None:
+        return NO_PEER, ""
+    if "failed" in found:
+        return found["failed"], ""
+    before, after = found["macs"]
+    return f"{before / after:.2f}x", _speed(found["speed"])
 
 
 def _speed(found: list[float]) -> str:
@@ -133,6 +182,9 @@ def main() -> None:
     parser.add_argument("--only", default="", metavar="NAME", help="rows by part of it")
     parser.add_argument("--json", type=Path, metavar="PATH", help=f"default: {OUTPUT}")
     parser.add_argument("--quick", action="store_true", help="the small CNN")
+    parser.add_argument(
+        "--peer-python", metavar="PATH", help="an interpreter with torch-pruning"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         default = Path(folder) / OUTPUT.name if options.quick else OUTPUT
@@ -148,6 +200,10 @@ def main() -> None:
                 store.add(row, run(row))
                 keras.backend.clear_session()
                 console.print(f"row {done} of {len(rows)}: {row.name}")
+            peer = PeerRow(row.net, row.rounding, row.runs)
+            if options.peer_python and store.find(peer) is None:
+                store.add(peer, run_peer(row, options.peer_python))
+                console.print(f"row {done} of {len(rows)}: {peer.name}")
         report(rows, store)
 
 

@@ -47,7 +47,7 @@ def count_macs(model: Any, input_shape: Any = None) -> MacsReport:
     Raises:
         TypeError: no Keras 3 model, or `input_shape` no shape.
         ValueError: a model that is not built, or sizes that are not known or not
-            positive.
+            positive; recurrent layers that are stateful, as they want their own batch.
 
     Example:
         >>> import keras, keras_fitkit as kf
@@ -56,6 +56,10 @@ def count_macs(model: Any, input_shape: Any = None) -> MacsReport:
         True
     """
     check_keras_model("model", model, built=True)
+    for name in _stateful(model):
+        hint = "Count the same model built with stateful=False."
+        allowed = "a model without stateful layers"
+        raise ValueError(arguments.message("model", allowed, name, hint))
     calls = trace(model, _tensors(model, input_shape))
     paths = dict(_paths(model, "", {id(model)}))
     found: dict[int, list[tuple[TracedCall, mac_rules.Count]]] = {}
@@ -64,6 +68,25 @@ def count_macs(model: Any, input_shape: Any = None) -> MacsReport:
             found.setdefault(id(call.operation), []).append((call, count))
     rows = (_row(paths.get(key), counts) for key, counts in found.items())
     return MacsReport(tuple(rows))
+
+
+def is_countable(model: Any) -> bool:
+    """Whether `count_macs` can count a functional model with no more to go by."""
+    known = all(None not in one.shape[1:] for one in model.inputs)
+    return known and not _stateful(model)
+
+
+def _stateful(model: Any) -> list[str]:
+    """The names of recurrent layers that keep their states."""
+    found, seen, waiting = [], {id(model)}, [model]
+    while waiting:
+        layer = waiting.pop()
+        if isinstance(layer, keras.layers.RNN) and layer.stateful:
+            found.append(layer.name)
+        below = [one for one in _private.sublayers(layer) if id(one) not in seen]
+        seen.update(id(one) for one in below)
+        waiting += below
+    return found
 
 
 def calls_of(model: Any) -> list[tuple[Any, int]]:

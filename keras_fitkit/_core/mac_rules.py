@@ -225,6 +225,21 @@ def _of_reversed(call: TracedCall) -> int:
     return math.prod(call.inputs[0]) * call.outputs[0][-1]
 
 
+def _convolving(call: TracedCall) -> int:
+    """`keras.ops.conv`: each element that comes out is a sum over a kernel."""
+    return math.prod(call.outputs[0]) * math.prod(call.inputs[1][:-1])
+
+
+def _depthwise_convolving(call: TracedCall) -> int:
+    return math.prod(call.outputs[0]) * math.prod(call.inputs[1][:-2])
+
+
+def _separable_convolving(call: TracedCall) -> int:
+    _, depthwise, pointwise = call.inputs
+    places = math.prod(call.outputs[0]) // pointwise[-1]
+    return places * (math.prod(depthwise) + math.prod(pointwise))
+
+
 def _sizes(call: TracedCall, name: str) -> tuple[int, ...]:
     found = call.arguments[name]
     if not isinstance(found, Shape):
@@ -253,6 +268,9 @@ RULES: tuple[tuple[Any, Callable[[TracedCall], Count]], ...] = (
 OPERATIONS: dict[str, Callable[[TracedCall], int]] = {
     "Matmul": lambda call: math.prod(call.outputs[0]) * call.inputs[0][-1],
     "Dot": lambda call: math.prod(call.outputs[0]) * call.inputs[0][-1],
+    "Conv": _convolving,
+    "DepthwiseConv": _depthwise_convolving,
+    "SeparableConv": _separable_convolving,
     "Einsum": lambda call: of_einsum(call.operation.subscripts, call.inputs),
 }
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import types
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -142,10 +144,10 @@ class Rewriter:
         # Its function is here in memory already: nothing foreign is loaded.
         own = {"safe_mode": False} if isinstance(layer, keras.layers.Lambda) else {}
         try:
-            config = layer.get_config() if config is None else config
+            config = config_of(layer) if config is None else config
             copy = (kind or type(layer)).from_config(config, **own)
-        except NotImplementedError as error:
-            hint = "Give its class a `get_config`."
+        except (NotImplementedError, TypeError) as error:
+            hint = "Give its class a `get_config` that it can be made from."
             allowed = "a model of layers that can be copied"
             text = arguments.message("model", allowed, layer.name, hint)
             raise ValueError(text) from error
@@ -223,6 +225,27 @@ class Expansion(Rewriter):
             return None
         self.expanded.append(path)
         return layer.expand()
+
+
+def config_of(layer: Any) -> dict[str, Any]:
+    """The configuration of a layer, with functions of your own as they are.
+
+    Keras would look them up by name when it makes the copy, and find none, or one of
+    its own that has the same name.
+    """
+    with warnings.catch_warnings():  # that a lambda is unsafe to load: it is not loaded
+        warnings.simplefilter("ignore")
+        config = dict(layer.get_config())
+    if not isinstance(layer, keras.layers.Lambda):
+        for key in config:
+            value = getattr(layer, key, None)
+            if isinstance(value, types.FunctionType) and _is_own(value):
+                config[key] = value
+    return config
+
+
+def _is_own(function: types.FunctionType) -> bool:
+    return function.__module__.partition(".")[0] != "keras"
 
 
 def takes(operation: Any, argument: str) -> bool:

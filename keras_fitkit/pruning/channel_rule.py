@@ -51,6 +51,12 @@ class ChannelRule:
         graph = ChannelGraph(model)
         known = {id(target.variable) for target in chosen}
         self.groups = [group for group in graph.groups if _is_open(group, known)]
+        # Zeros in kernels do not show that a product of tensors loses nothing.
+        roots = graph.walk.labels.roots
+        summed = {
+            int(root) for one in graph.walk.contractions for root in roots(one.ids)
+        }
+        self.groups = [one for one in self.groups if not summed & set(one.roots)]
         if not self.groups:
             hint = "`print(kf.channel_groups(model))` says why."
             allowed = "a model with channels that may go"

@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_fitkit._core import arguments, rows
+from keras_fitkit._core import arguments, graph, rows
 from keras_fitkit._core.layers import check_keras_model
 from keras_fitkit.quantization import export_litert
 from keras_fitkit.report.latency import Latency, LatencyReport
@@ -55,7 +55,7 @@ def measure_latency(
 
     Raises:
         TypeError, ValueError: an argument outside its range, by name; a model that is
-            not built; a file that is not there.
+            not built; a file that is not there; inputs of another shape.
 
     Example:
         >>> import numpy as np, keras, keras_fitkit as kf
@@ -69,6 +69,8 @@ def measure_latency(
     if against is not None:
         models["against"] = _checked("against", against)
     batch = rows.length("x", x, "a batch of inputs")
+    for one in models.values():
+        _check_fits(one, x)
     runs = arguments.integer("runs", runs, low=5)
     chosen = [runtimes] if isinstance(runtimes, str) else list(runtimes)
     for one in chosen:
@@ -118,6 +120,22 @@ def _checked(name: str, value: Any) -> Any:
             raise ValueError(arguments.message(name, allowed, str(value)))
         return path
     return check_keras_model(name, value, built=True)
+
+
+def _check_fits(model: Any, x: Any) -> None:
+    """That inputs have the shapes of those of a functional model, where known."""
+    if isinstance(model, Path) or not graph.is_functional(model):
+        return
+    given = [tuple(np.shape(one)) for one in keras.tree.flatten(x)]
+    wanted = [tuple(one.shape) for one in model.inputs]
+    same = len(given) == len(wanted) and all(
+        len(shape) == len(known)
+        and all(b in (None, a) for a, b in zip(shape, known, strict=True))
+        for shape, known in zip(given, wanted, strict=True)
+    )
+    if not same:
+        allowed = f"inputs of the shapes {wanted}"
+        raise ValueError(arguments.message("x", allowed, given))
 
 
 def _measured(

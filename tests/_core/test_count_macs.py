@@ -149,6 +149,18 @@ def test_operations_in_a_graph():
     assert kf.count_macs(model).total == 5 * 8 * 3
 
 
+def test_convolutions_in_a_graph():
+    x = keras.Input((8, 8, 4))
+    shapes = ((3, 3, 4, 6), (3, 3, 4, 2), (1, 1, 8, 5))
+    kernel, deep, point = (np.ones(shape, "float32") for shape in shapes)
+    for made, macs in (
+        (keras.ops.conv(x, kernel), 6 * 6 * 6 * (3 * 3 * 4)),
+        (keras.ops.depthwise_conv(x, deep), 6 * 6 * 8 * (3 * 3)),
+        (keras.ops.separable_conv(x, deep, point), 6 * 6 * 8 * (3 * 3 + 5)),
+    ):
+        assert kf.count_macs(keras.Model(x, made)).total == macs
+
+
 def test_shared_and_nested_layers_count_once_for_each_call():
     inner_input = keras.Input((4,))
     dense = layers.Dense(4, name="shared")

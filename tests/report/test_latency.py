@@ -86,3 +86,9 @@ def test_a_model_that_cannot_be_exported_says_why():
     assert report.get("model", "Keras").median > 0
     row = report.get("model", "LiteRT")
     assert row.seconds or row.reason
+
+
+def test_inputs_of_another_shape():
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(2)])
+    with pytest.raises(ValueError, match=r"`x` must be inputs of the shapes .*8"):
+        kf.measure_latency(model, np.ones((1, 3), "float32"), runs=5)

@@ -11,6 +11,7 @@ from keras_fitkit._core import arguments
 from keras_fitkit._core.graph import check_functional
 from keras_fitkit._core.layers import check_keras_model
 from keras_fitkit.pruning.structural.channel_graph import IN, OUT, ChannelGraph
+from keras_fitkit.pruning.structural.rebuilding import refuse_quantized
 from keras_fitkit.pruning.structural.walk import THROUGH
 
 
@@ -185,7 +186,7 @@ def channel_groups(model: Any, *, allow_inexact: bool = False) -> ChannelGroups:
 
     Raises:
         TypeError: no Keras 3 model, or `allow_inexact` no flag.
-        ValueError: a subclassed model, or one that is not built.
+        ValueError: a subclassed model, one that is not built or is quantized.
 
     Example:
         >>> import keras, keras_fitkit as kf
@@ -201,6 +202,7 @@ def channel_groups(model: Any, *, allow_inexact: bool = False) -> ChannelGroups:
     """
     check_keras_model("model", model, built=True)
     check_functional("model", model)
+    refuse_quantized(model)
     arguments.flag("allow_inexact", allow_inexact)
     graph = ChannelGraph(model, allow_inexact)
     groups = tuple(

@@ -19,7 +19,12 @@ from keras import layers
 
 from keras_fitkit._core import arrays, graph
 from keras_fitkit._core._private import GraphNode
-from keras_fitkit.pruning.structural import elementwise_rules, kernel_rules, layer_rules
+from keras_fitkit.pruning.structural import (
+    elementwise_rules,
+    kernel_rules,
+    layer_rules,
+    moving_rules,
+)
 from keras_fitkit.pruning.structural.channel_graph import ChannelGraph
 from keras_fitkit.pruning.structural.labels import Axes
 
@@ -136,8 +141,9 @@ class Constants:
         """Which channels of an output depend on known channels alone."""
         kind, name = type(node.operation), type(node.operation).__name__
         masks = [(~np.isnan(one)).astype("float32") for one in fills]
-        if kind in _MOVING or name in elementwise_rules.MOVING_OPERATIONS | {
-            "Concatenate"
+        if kind in _MOVING or name in moving_rules.MOVING_OPERATIONS | {
+            "Concatenate",
+            "Stack",
         }:
             return _along(_call(node, masks, number), place).min(0) == 1
         if len(inputs) == 1:
@@ -170,11 +176,17 @@ def _is_plain(operation: Any) -> bool:
     kind = type(operation)
     if not _is_elementwise(operation):
         return False
-    if kind in elementwise_rules.RULES or kind in layer_rules.SPATIAL:
+    if kind in elementwise_rules.RULES or kind in moving_rules.RULES:
+        return True
+    if kind in layer_rules.SPATIAL:
         return True
     if kind in layer_rules.GLOBAL or kind in (layers.PReLU, layers.RepeatVector):
         return True
-    named = kind.__name__ in elementwise_rules.OPERATION_RULES
+    name = kind.__name__
+    named = (
+        name in elementwise_rules.OPERATION_RULES
+        or name in moving_rules.MOVING_OPERATIONS
+    )
     return named and not isinstance(operation, layers.Layer)
 
 
@@ -182,9 +194,7 @@ def _is_elementwise(operation: Any) -> bool:
     """Whether no channel's value depends on the others."""
     if type(operation).__name__ in ("Softmax", "LogSoftmax"):
         return False
-    function = getattr(operation, "activation", None)
-    name = getattr(function, "__name__", type(function).__name__)
-    return function is None or name in elementwise_rules.ELEMENTWISE
+    return elementwise_rules.is_elementwise(getattr(operation, "activation", None))
 
 
 def _is_sum(operation: Any) -> bool:
@@ -248,10 +258,9 @@ def _batch_norm(weights: Weights, layer: Any, given: Known) -> Known:
 
 def _activate(layer: Any, values: Values) -> Values:
     function = layer.activation
-    name = getattr(function, "__name__", "linear")
-    if function is None or name == "linear":
+    if getattr(function, "__name__", "linear") == "linear":
         return values
-    if name not in elementwise_rules.ELEMENTWISE:
+    if not elementwise_rules.is_elementwise(function):
         return np.full(len(values), np.nan)
     found = function(keras.ops.convert_to_tensor(values.astype("float32")))
     return np.asarray(arrays.to_numpy(found), np.float64)

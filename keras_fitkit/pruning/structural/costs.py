@@ -31,7 +31,7 @@ class Costs:
     """MACs and parameters of a model as a function of the labels that go.
 
     MACs of a layer are taken to go with the size of its kernels, those of attention
-    with the heads; products of two tensors in a graph are taken to stay as they are.
+    with the heads, those of products of two tensors with their channels.
 
     Args:
         found: the graph of the model.
@@ -87,9 +87,16 @@ class Costs:
                 layer, (layers.MultiHeadAttention, layers.GroupQueryAttention)
             ):
                 kernels = [_heads(one) for one in kernels[:1]]
+            if not kernels:
+                kernels = self._of_product(layer)
             whole = sum(one.left(nothing) for one in kernels)
             found.append((macs / whole if whole else float(macs), kernels))
         return found
+
+    def _of_product(self, operation: Any) -> list[_Sizes]:
+        roots = self._found.walk.labels.roots
+        parts = self._found.walk.products.get(id(operation), [])
+        return [_Sizes(1, tuple(roots(ids) for ids in part)) for part in parts]
 
 
 def _heads(query: _Sizes) -> _Sizes:

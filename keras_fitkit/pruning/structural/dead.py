@@ -13,7 +13,7 @@ from keras_fitkit.pruning.structural import kernel_rules, layer_rules
 from keras_fitkit.pruning.structural.channel_graph import IN, ChannelGraph, Group
 from keras_fitkit.pruning.structural.constants import Constants
 from keras_fitkit.pruning.structural.labels import Ids
-from keras_fitkit.pruning.structural.walk import Binding
+from keras_fitkit.pruning.structural.walk import Binding, Contraction
 
 _PLAIN = (kernel_rules.dense, kernel_rules.convolution)
 
@@ -36,7 +36,8 @@ class Dead:
 def find(graph: ChannelGraph) -> Dead:
     """The dead channels of a model, and what dies with them.
 
-    A channel is dead where all weights that use it are zero, or where its value is the
+    A channel is dead where all weights that use it are zero (and it is a factor zero in
+    all products that sum over it), or where its value is the
     same for every input and every layer that uses it can take it into its bias.
     """
     values = {
@@ -73,6 +74,10 @@ def _new(
             free |= _foldable(binding, axis, constants)
             for root, one in zip(graph.walk.labels.roots(ids), free, strict=True):
                 verdicts[int(root)] = verdicts.get(int(root), True) and bool(one)
+    for one in graph.walk.contractions:
+        free = _zero(one, constants)
+        for root, is_free in zip(graph.walk.labels.roots(one.ids), free, strict=True):
+            verdicts[int(root)] = verdicts.get(int(root), True) and bool(is_free)
     found: list[int] = []
     for group in graph.groups:
         found += _of_group(group, gone, verdicts)
@@ -83,6 +88,21 @@ def _of_group(group: Group, gone: Ids, verdicts: dict[int, bool]) -> list[int]:
     left = [int(root) for root in group.roots if root not in gone]
     dead = [root for root in left if verdicts.get(root, False)]
     return dead[1:] if len(dead) == len(left) else dead
+
+
+def _zero(one: Contraction, constants: Constants) -> npt.NDArray[np.bool_]:
+    """Which terms of a sum of products are zero, as a factor is, in every call."""
+    calls = constants.inputs.get(id(one.node.operation), [])
+    found = np.full(len(one.ids), bool(calls))
+    for call in calls:
+        factors = [call[place] for place, _ in one.places if place < len(call)]
+        known = [
+            factor == 0
+            for factor in factors
+            if factor is not None and len(factor) == len(one.ids)
+        ]
+        found &= np.any(known, axis=0) if known else False
+    return found
 
 
 def _unused(values: npt.NDArray[Any], axis: int) -> npt.NDArray[np.bool_]:

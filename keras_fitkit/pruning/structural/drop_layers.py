@@ -13,7 +13,7 @@ from keras import layers as keras_layers
 
 from keras_fitkit._core import arguments, arrays, graph, rewrite, rows
 from keras_fitkit._core._private import GraphNode
-from keras_fitkit._core.count_macs import count_macs
+from keras_fitkit._core.count_macs import count_macs, is_countable
 from keras_fitkit._core.graph import Graph, check_functional
 from keras_fitkit._core.layers import check_keras_model
 from keras_fitkit._core.rewrite import Rewriter
@@ -186,7 +186,7 @@ def drop_layers(
     made = _Dropping(gone).run(source)
     if not return_report:
         return made
-    known = all(None not in one.shape[1:] for one in model.inputs)
+    known = is_countable(model)
     report = DropReport(
         tuple(
             Droppable(one.path, one.layers, values[one.path], one in gone)

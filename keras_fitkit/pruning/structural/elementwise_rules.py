@@ -1,18 +1,16 @@
-"""Rules of what works element by element, and of what moves elements around."""
+"""Rules of what works element by element, reduces, joins or pads."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import layers
 
-from keras_fitkit._core import graph
 from keras_fitkit.pruning.structural.labels import Axes, Ids
-from keras_fitkit.pruning.structural.walk import Keep, Site, Walk
+from keras_fitkit.pruning.structural.walk import Site, Walk
 
 ELEMENTWISE = frozenset(
     """linear relu relu6 leaky_relu elu selu celu gelu silu swish hard_silu hard_swish
@@ -46,9 +44,6 @@ MERGING_OPERATIONS = frozenset(
     Maximum Minimum Fmax Fmin Arctan2 Hypot Logaddexp Logaddexp2 Where Equal NotEqual
     Greater GreaterEqual Less LessEqual LogicalAnd LogicalOr LogicalXor""".split()
 )
-MOVING_OPERATIONS = frozenset(
-    "Transpose Swapaxes Moveaxis ExpandDims Squeeze Flip Reshape GetItem Split".split()
-)
 REDUCING_OPERATIONS = frozenset(
     """Mean Sum Max Min Amax Amin Prod Var Std Any All Median Nanmean Nansum Logsumexp
     CountNonzero""".split()
@@ -67,12 +62,28 @@ def activation(walk: Walk, site: Site) -> list[Axes]:
 
 def activated(walk: Walk, site: Site, axes: Axes, function: Any) -> Axes:
     """Labels behind an activation function, which may look along the last axis."""
-    name = getattr(function, "__name__", type(function).__name__)
-    if function is None or name in ELEMENTWISE:
+    if is_elementwise(function):
         return axes
+    name = getattr(function, "__name__", type(function).__name__)
     reason = f"the activation {name} may look at all channels"
-    walk.freeze(site.path, axes[-1:], reason)
+    last = name in ("softmax", "log_softmax") and _is_known(function)
+    walk.freeze(site.path, axes[-1:] if last else axes, reason)
     return axes
+
+
+def is_elementwise(function: Any) -> bool:
+    """Whether an activation is one that works element by element; None is none.
+
+    A function of your own may have the name of a known one.
+    """
+    if function is None or type(function) in SAME:
+        return True
+    return getattr(function, "__name__", "") in ELEMENTWISE and _is_known(function)
+
+
+def _is_known(function: Any) -> bool:
+    package = str(getattr(function, "__module__", "")).partition(".")[0]
+    return package in ("keras", "tensorflow", "jax", "torch")
 
 
 def softmax(walk: Walk, site: Site) -> list[Axes]:
@@ -127,10 +138,11 @@ def _has_constant(site: Site) -> bool:
     """Whether arrays of more than one element are among the arguments."""
     symbols = {id(one): one for one in site.node.inputs}
     args, kwargs = site.node.arguments(symbols)
-    for leaf in keras.tree.flatten((args, kwargs)):
-        if isinstance(leaf, keras.KerasTensor):
-            continue
-        if math.prod(getattr(leaf, "shape", ())) > 1:
+    for given in (*args, *kwargs.values()):
+        leaves = keras.tree.flatten(given)
+        others = [one for one in leaves if not isinstance(one, keras.KerasTensor)]
+        numbers = sum(math.prod(getattr(leaf, "shape", ())) for leaf in others)
+        if numbers > 1:
             return True
     return False
 
@@ -148,6 +160,30 @@ def reducing(walk: Walk, site: Site) -> list[Axes]:
         kept if len(kept) == len(one.shape) else (None,) * len(one.shape)
         for one in site.node.outputs
     ]
+
+
+def stacking(walk: Walk, site: Site) -> list[Axes]:
+    """A new axis, without labels; along the others they are tied."""
+    axis = site.layer.axis % len(site.output_shape())
+    found = walk.merge(site.path, site.inputs)
+    return [(*found[:axis], None, *found[axis:])]
+
+
+def pooling(walk: Walk, site: Site) -> list[Axes]:
+    """`keras.ops.max_pool` and the like: positions of the image have no labels."""
+    axes = site.inputs[0]
+    form = site.layer.data_format or keras.config.image_data_format()
+    place = 1 if form == "channels_first" else len(axes) - 1
+    others = [n for n in range(len(axes)) if n != place]
+    return [_without(walk, site, axes, others, "are positions")]
+
+
+def padding(walk: Walk, site: Site) -> list[Axes]:
+    """Axes that get longer are frozen."""
+    axes, width = site.inputs[0], site.layer.pad_width
+    pairs = [*width] * (len(axes) if len(width) == 1 else 1)
+    longer = [place for place, pair in enumerate(pairs) if any(pair)]
+    return [_without(walk, site, axes, longer, "gets longer")]
 
 
 def concatenating(walk: Walk, site: Site) -> list[Axes]:
@@ -176,158 +212,6 @@ def concatenating(walk: Walk, site: Site) -> list[Axes]:
     return [(*others[:axis], joined, *others[axis + 1 :])]
 
 
-def moving(walk: Walk, site: Site) -> list[Axes]:
-    """What only moves elements: it is done with the labels themselves."""
-    shape, axes = site.shape()[1:], site.inputs[0]
-    labelled = [place for place, ids in enumerate(axes) if ids is not None]
-    if not labelled:
-        return site.bare()
-    if type(site.layer).__name__ == "GetItem" and not _is_plain_slice(site):
-        return walk.stop(site, "picks channels one by one")
-    if None in shape or axes[0] is not None:
-        return walk.stop(site, "moves channels of a tensor of unknown size")
-    outputs: list[list[Ids | None]] = [list(one) for one in site.bare()]
-    for place in labelled:
-        ids = axes[place]
-        found = None if _is_one(ids) else _moved(site, (1, *shape), place, ids)
-        if found is None or any(
-            outputs[number][to] is not None for number, (to, _) in enumerate(found)
-        ):
-            return walk.stop(site, "splits or mixes channels")
-        for number, (to, new) in enumerate(found):
-            outputs[number][to] = new
-    _note_constants(walk, site, [tuple(one) for one in outputs])
-    return [tuple(one) for one in outputs]
-
-
-def _is_plain_slice(site: Site) -> bool:
-    """Whether labelled axes are cut by slices without a step alone."""
-    symbols = {id(site.node.inputs[0]): site.node.inputs[0]}
-    args, kwargs = site.node.arguments(symbols)
-    keys = args[1] if len(args) > 1 else kwargs["key"]
-    keys = keys if isinstance(keys, tuple) else (keys,)
-    return all(
-        key is Ellipsis
-        or key is None
-        or isinstance(key, int)
-        or (isinstance(key, slice) and key.step in (None, 1))
-        for key in keys
-    )
-
-
-def _is_one(ids: Ids | None) -> bool:
-    return ids is None or len(ids) == 1
-
-
-def _moved(site: Site, shape: Any, place: int, ids: Any) -> Any:
-    """For each output the axis that carries the labels now, and which they are."""
-    view = [-1 if one == place else 1 for one in range(len(shape))]
-    # Label arithmetic in float32 would end at 2**24; positions do not get there.
-    positions = np.arange(len(ids), dtype="int32").reshape(view)
-    full = np.array(np.broadcast_to(positions, shape))
-    symbols = {id(site.node.inputs[0]): keras.ops.convert_to_tensor(full)}
-    args, kwargs = site.node.arguments(symbols)
-    outputs = keras.tree.flatten(site.layer(*args, **kwargs))
-    found = []
-    for one in outputs:
-        array = keras.ops.convert_to_numpy(one).astype("int64")
-        where = _axis_of(array)
-        if where is None:
-            return None
-        found.append((where, np.asarray(ids)[_along(array, where)]))
-    return found
-
-
-def _axis_of(array: Any) -> int | None:
-    """The one axis along which positions differ; None for one or none alone."""
-    if array.min() == array.max():
-        return None
-    for place in reversed(range(1, array.ndim)):
-        rows = np.moveaxis(array, place, -1).reshape(-1, array.shape[place])
-        if (rows == rows[:1]).all():
-            return place
-    return None
-
-
-def _along(array: Any, place: int) -> Any:
-    return np.moveaxis(array, place, -1).reshape(-1, array.shape[place])[0]
-
-
-def _note_constants(walk: Walk, site: Site, outputs: Sequence[Axes]) -> None:
-    """Shapes, slices and sections that change when channels go."""
-    layer, kind = site.layer, type(site.layer).__name__
-    shapes = [tuple(one.shape[1:]) for one in site.node.outputs]
-    if isinstance(layer, layers.Reshape):
-        walk.edit(
-            layer,
-            "target_shape",
-            value=lambda keep: _kept_shape(layer.target_shape, outputs[0][1:], keep),
-        )
-    elif kind == "Reshape" and not isinstance(layer, layers.Layer):
-
-        def reshape(args: Any, kwargs: Any, keep: Keep) -> Any:
-            batch = layer.newshape[0] if layer.newshape[0] is not None else -1
-            target = _kept_shape(shapes[0], outputs[0][1:], keep)
-            return keras.ops.reshape(args[0], (batch, *target))
-
-        walk.calls[graph.key_of(site.node)] = reshape
-    elif kind == "GetItem":
-        walk.calls[graph.key_of(site.node)] = _slicing(site)
-    elif kind == "Split":
-        walk.calls[graph.key_of(site.node)] = _splitting(site, outputs)
-
-
-def _kept_shape(target: Sequence[Any], axes: Sequence[Ids | None], keep: Keep) -> Any:
-    return tuple(
-        size if ids is None or size == -1 else len(keep(ids))
-        for size, ids in zip(target, axes, strict=True)
-    )
-
-
-def _splitting(site: Site, outputs: Sequence[Axes]) -> Any:
-    axis = site.layer.axis
-
-    def split(args: Any, kwargs: Any, keep: Keep) -> Any:
-        place = axis % len(outputs[0])
-        sections = site.layer.indices_or_sections
-        if outputs[0][place] is not None:
-            sizes = [len(keep(one[place])) for one in outputs[:-1]]
-            sections = [int(one) for one in np.cumsum(sizes)]
-        return keras.ops.split(args[0], sections, axis=axis)
-
-    return split
-
-
-def _slicing(site: Site) -> Any:
-    axes = site.inputs[0]
-
-    def slices(args: Any, kwargs: Any, keep: Keep) -> Any:
-        keys = args[1] if isinstance(args[1], tuple) else (args[1],)
-        found: list[Any] = []
-        place = 0
-        for number, key in enumerate(keys):
-            if key is Ellipsis:
-                found.append(key)
-                place = len(axes) - sum(one is not None for one in keys[number + 1 :])
-                continue
-            if key is None:
-                found.append(key)
-                continue
-            ids = axes[place]
-            found.append(key if ids is None else _kept_slice(key, ids, keep))
-            place += 1
-        return args[0][tuple(found)]
-
-    return slices
-
-
-def _kept_slice(key: slice, ids: Ids, keep: Keep) -> slice:
-    """The slice of what stays that holds what stays of a slice."""
-    chosen = np.arange(len(ids))[key]
-    stay = np.asarray(keep(ids))
-    return slice(int((stay < chosen[0]).sum()), int((stay <= chosen[-1]).sum()))
-
-
 def _listed(given: Any) -> list[int]:
     return [int(given)] if isinstance(given, (int, np.integer)) else list(given)
 
@@ -339,13 +223,14 @@ RULES: dict[type, Any] = {
     layers.Concatenate: concatenating,
     **dict.fromkeys(SAME, same),
     **dict.fromkeys(MERGING, merging),
-    **dict.fromkeys((layers.Flatten, layers.Reshape, layers.Permute), moving),
 }
 OPERATION_RULES: dict[str, Any] = {
     **dict.fromkeys(UNARY_OPERATIONS, same),
     **dict.fromkeys(MERGING_OPERATIONS, merging),
-    **dict.fromkeys(MOVING_OPERATIONS, moving),
     **dict.fromkeys(REDUCING_OPERATIONS, reducing),
     **dict.fromkeys(("Softmax", "LogSoftmax"), softmax),
+    **dict.fromkeys(("MaxPool", "AveragePool", "Resize"), pooling),
     "Concatenate": concatenating,
+    "Stack": stacking,
+    "Pad": padding,
 }

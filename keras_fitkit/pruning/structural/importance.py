@@ -177,6 +177,10 @@ def _taylor(
     if source is not model:
         source.compile_from_config(model.get_compile_config())
     ordered = list(variables.values())
+    if getattr(source, "loss", None) is None:
+        hint = "Call `model.compile(loss=...)` first."
+        allowed = "compiled with a loss for scores='taylor'"
+        raise ValueError(arguments.message("model", allowed, model.name, hint))
     slopes = gradients.loss_gradients(source, ordered, checked)
     by_id = dict(zip(variables, slopes, strict=True))
     scores = []
@@ -196,6 +200,7 @@ def _activations(
 ) -> list[Scores]:
     """Of the tensors where channels are used: variance, or the share that is not zero.
 
+    Channels inside a layer, such as heads, are in no tensor: they have the L2 norm.
     "apoz" is 1 - the average percentage of zeros (Hu et al. 2016).
     """
     unit = {
@@ -214,7 +219,10 @@ def _activations(
                 number, place = at
                 added = [one[position] for one in moments]
                 sums[number][:, place] += [count, *added]
-    return [_of_moments(one, kind) for one in sums]
+    return [
+        _of_moments(one, kind) if one[0].any() else _norm(group, 2)
+        for one, group in zip(sums, groups, strict=True)
+    ]
 
 
 def _of_moments(sums: Scores, kind: str) -> Scores:
@@ -239,6 +247,15 @@ def _used(found: ChannelGraph, data: Any) -> Any:
         ):
             axes[id(tensor)] = labels
     wanted = {id(call.inputs[0]) for call in flat.nodes if id(call.operation) in users}
+    factors = {
+        graph.key_of(one.node): [place for place, _ in one.places]
+        for one in found.walk.contractions
+    }
+    wanted |= {
+        id(call.inputs[place])
+        for call in flat.nodes
+        for place in factors.get(call.key, [])
+    }
     x = data[0] if isinstance(data, tuple) else data
     count = rows.length("data", x, "rows")
     for start in range(0, count, BATCH):

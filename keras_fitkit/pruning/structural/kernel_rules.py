@@ -51,6 +51,8 @@ def einsum_dense(walk: Walk, site: Site) -> list[Axes]:
             made = walk.mint(layer, letter, layer.kernel.shape[place])
             walk.bind(site, layer.kernel, place, made, OUT)
             by_letter[letter] = made
+    summed = [by_letter[one] for one in first if one not in kernel + result]
+    walk.freeze(site.path, summed, "is taken over the channels")
     found: Axes = (*outer, *(by_letter[letter] for letter in result))
     _einsum_sizes(walk, site, found)
     return [activated(walk, site, found, layer.activation)]
@@ -198,11 +200,7 @@ def _convolved(
     others = [ids for number, ids in enumerate(axes) if number != place]
     walk.freeze(site.path, others, "are positions of a convolution")
     found = tuple(made if number == place else None for number in range(len(axes)))
-    if place == len(axes) - 1:
-        return activated(walk, site, found, site.layer.activation)
-    name = getattr(site.layer.activation, "__name__", "linear")
-    if name == "softmax":  # along the last axis, which is a position
-        return found
+    # A softmax is along the last axis, which is a position.
     return activated(walk, site, found, site.layer.activation)
 
 

@@ -6,11 +6,12 @@ import dataclasses
 import inspect
 from typing import Any
 
+import keras
 import numpy as np
 from keras import layers
 
 from keras_fitkit._core import _private
-from keras_fitkit.pruning.structural.elementwise_rules import ELEMENTWISE
+from keras_fitkit.pruning.structural.elementwise_rules import is_elementwise
 from keras_fitkit.pruning.structural.kernel_rules import channel_axis
 from keras_fitkit.pruning.structural.labels import Axes, Ids
 from keras_fitkit.pruning.structural.walk import IN, OUT, THROUGH, Site, Walk
@@ -44,6 +45,8 @@ def group_norm(walk: Walk, site: Site) -> list[Axes]:
     ids = axes[place]
     for variable in layer.weights:
         walk.bind(site, variable, 0, ids, THROUGH)
+    others = [one for number, one in enumerate(axes) if number != place]
+    walk.freeze(site.path, others, "its statistics are over these positions")
     if ids is None:
         return [axes]
     if layer.groups in (-1, len(ids)):
@@ -125,12 +128,30 @@ def repeat_vector(walk: Walk, site: Site) -> list[Axes]:
 def recurrent(walk: Walk, site: Site) -> list[Axes]:
     """LSTM, GRU and SimpleRNN: a unit goes with all of its gates."""
     layer, axes = site.layer, site.inputs[0]
+    if layer.stateful:
+        return walk.stop(site, "keeps its states from call to call")
     made = walk.mint(layer, "units", layer.units)
+    walk.freeze(site.path, axes[:-1], "are steps of a recurrent layer")
     _bind_cell(walk, site, layer, axes[-1], made)
     walk.edit(layer, "units", value=lambda keep: len(keep(made)))
-    for states in site.inputs[1:]:  # initial states
+    for states in _initial_states(site):
         walk.merge(site.path, [states[-1:], (made,)])
     return [(*(None for _ in one.shape[1:]), made) for one in site.node.outputs]
+
+
+def _initial_states(site: Site) -> list[Axes]:
+    """Their labels. A mask is an input too, and no state."""
+    given = _arguments(site).get("initial_state")
+    states = {id(one) for one in keras.tree.flatten(given)}
+    pairs = zip(site.node.inputs[1:], site.inputs[1:], strict=True)
+    return [axes for tensor, axes in pairs if id(tensor) in states]
+
+
+def _arguments(site: Site) -> dict[str, Any]:
+    """What the layer is called with, by name."""
+    symbols = {id(one): one for one in site.node.inputs}
+    args, kwargs = site.node.arguments(symbols)
+    return dict(inspect.signature(site.layer.call).bind(*args, **kwargs).arguments)
 
 
 def _bind_cell(
@@ -150,8 +171,7 @@ def _bind_cell(
 def _looks_along(layer: Any, made: Ids) -> list[Ids]:
     """The units, where an activation may look at several of them."""
     functions = (layer.activation, getattr(layer, "recurrent_activation", None))
-    names = [getattr(one, "__name__", "linear") for one in functions]
-    return [] if all(one in ELEMENTWISE for one in names) else [made]
+    return [] if all(map(is_elementwise, functions)) else [made]
 
 
 def bidirectional(walk: Walk, site: Site) -> list[Axes]:
@@ -159,8 +179,11 @@ def bidirectional(walk: Walk, site: Site) -> list[Axes]:
     layer, axes = site.layer, site.inputs[0]
     forward, backward = layer.forward_layer, layer.backward_layer
     alike = type(forward) is type(backward) and forward.units == backward.units
-    if type(forward) not in GATES or not alike or len(site.inputs) > 1:
+    if type(forward) not in GATES or not alike or _initial_states(site):
         return walk.stop(site, "wraps a layer without a rule")
+    if forward.stateful or backward.stateful:
+        return walk.stop(site, "keeps its states from call to call")
+    walk.freeze(site.path, axes[:-1], "are steps of a recurrent layer")
     if len(site.node.outputs) > 1 or layer.merge_mode is None:
         return walk.stop(site, "gives more than one output")
     made = walk.mint(layer, "units", forward.units)
@@ -176,7 +199,8 @@ def time_distributed(walk: Walk, site: Site) -> list[Axes]:
     """The rule of the layer inside, without the axis of time."""
     inner, axes = site.layer.layer, site.inputs[0]
     rule = walk.rule_of(inner)
-    if rule is None or len(site.inputs) > 1 or axes[1] is not None:
+    others = [ids for one in site.inputs[1:] for ids in one]  # of a mask
+    if rule is None or axes[1] is not None or any(i is not None for i in others):
         return walk.stop(site, "wraps a layer without a rule")
     node: Any = _Inside(inner, site.node)
     found = rule(walk, dataclasses.replace(site, node=node, inputs=(_folded(axes),)))
@@ -194,7 +218,7 @@ class _Inside:
 
     def __init__(self, operation: Any, node: Any) -> None:
         self.operation = operation
-        self.inputs = tuple(_Symbol(one) for one in node.inputs)
+        self.inputs = (_Symbol(node.inputs[0]),)  # a mask is no matter of channels
         self.outputs = tuple(_Symbol(one) for one in node.outputs)
 
     def arguments(self, values: Any) -> Any:
@@ -243,6 +267,8 @@ def grouped_attention(walk: Walk, site: Site) -> list[Axes]:
     repeats = config["num_query_heads"] // config["num_key_value_heads"]
     asking = np.repeat(heads, repeats)
     walk.ordered.append(heads)
+    # Keras wants queries and values of one width.
+    walk.merge(site.path, [(given["query"],), (given["value"],)])
     for name, ids in given.items():
         made = asking if name == "query" else heads
         _bind_heads(walk, site, parts[name], ids, made)
@@ -275,9 +301,7 @@ def _bind_heads(
 
 def _queries(site: Site) -> dict[str, Ids | None] | None:
     """The labels of the features of query, key and value; None: it is called oddly."""
-    symbols = {id(one): one for one in site.node.inputs}
-    args, kwargs = site.node.arguments(symbols)
-    given = inspect.signature(site.layer.call).bind(*args, **kwargs).arguments
+    given = _arguments(site)
     axes = {
         id(one): labels
         for one, labels in zip(site.node.inputs, site.inputs, strict=True)

@@ -12,7 +12,7 @@ import numpy as np
 from keras_fitkit._core import arguments, arrays, graph
 from keras_fitkit._core._private import GraphNode
 from keras_fitkit._core.layers import leaf_layers
-from keras_fitkit._core.rewrite import Replacement, Rewriter
+from keras_fitkit._core.rewrite import Replacement, Rewriter, config_of
 from keras_fitkit.pruning.structural.dead import Dead
 from keras_fitkit.pruning.structural.labels import Ids
 from keras_fitkit.pruning.structural.walk import ConfigEdit, Keep, Walk
@@ -36,7 +36,7 @@ class Shrinking(Rewriter):
         edits = self._walk.edits.get(id(layer), [])
         if not edits and not isinstance(layer, keras.layers.Wrapper):
             return None  # the configuration of a wrapper holds shapes of what it wraps
-        return self.copied(layer, config=edited(layer.get_config(), edits, self._keep))
+        return self.copied(layer, config=edited(config_of(layer), edits, self._keep))
 
     def call(
         self, path: str, node: GraphNode, args: Sequence[Any], kwargs: dict[str, Any]

@@ -10,14 +10,23 @@ from keras_fitkit.pruning.structural import (
     elementwise_rules,
     kernel_rules,
     layer_rules,
+    moving_rules,
+    product_rules,
 )
 
 BY_TYPE: dict[type, Any] = {
     **elementwise_rules.RULES,
+    **moving_rules.RULES,
     **kernel_rules.RULES,
     **layer_rules.RULES,
+    **product_rules.RULES,
 }
 
+BY_OPERATION: dict[str, Any] = {
+    **elementwise_rules.OPERATION_RULES,
+    **moving_rules.OPERATION_RULES,
+    **product_rules.OPERATION_RULES,
+}
 # By class name: rooms do not import each other, and Keras does not export these.
 OF_THIS_PACKAGE: dict[str, Any] = {
     "GroupedConv2D": kernel_rules.convolution,
@@ -46,4 +55,4 @@ def rule_of(operation: Any) -> Any:
         return OF_APPLICATIONS.get(kind.__name__)
     if not kind.__module__.startswith("keras.") or isinstance(operation, layers.Layer):
         return None
-    return elementwise_rules.OPERATION_RULES.get(kind.__name__)
+    return BY_OPERATION.get(kind.__name__)

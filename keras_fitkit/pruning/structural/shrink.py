@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_fitkit._core import arguments, selection
-from keras_fitkit._core.count_macs import count_macs
+from keras_fitkit._core.count_macs import count_macs, is_countable
 from keras_fitkit._core.graph import check_functional
 from keras_fitkit._core.layers import check_keras_model, leaf_layers
 from keras_fitkit._core.selection import Choice
@@ -294,6 +294,12 @@ def _by_target(
     graph: ChannelGraph, ranking: choosing.Ranking, request: _Request
 ) -> list[Ids]:
     """The cut that meets a target."""
+    if request.kind == "target_macs" and not is_countable(graph.model):
+        hint = "Or pass `target_params` or `sparsity`."
+        allowed = "None for inputs of unknown sizes and for stateful layers"
+        raise ValueError(
+            arguments.message("target_macs", allowed, request.target, hint)
+        )
     costs = Costs(graph)
     whole = sum(group.size for group in ranking.groups)
     nothing = costs.mask([])
@@ -310,17 +316,22 @@ def _by_target(
     cuts = ranking.cuts()
     least = measure(cuts[-1])
     if target < least * (1 - _NEAR):
-        raise _unreachable(request, least, whole)
+        raise _unreachable(graph, request, least, whole)
     if measure(cuts[0]) <= target:
         return ranking.dropped(cuts[0])
     return ranking.dropped(choosing.meet(cuts, measure, target))
 
 
-def _unreachable(request: _Request, least: float, whole: int) -> ValueError:
+def _unreachable(
+    graph: ChannelGraph, request: _Request, least: float, whole: int
+) -> ValueError:
     name = str(request.kind)
     if not whole:
         hint = "`print(kf.channel_groups(model))` says why."
+        reasons = [reason for _, reason in graph.frozen().values()]
+        ends = [one for one in reasons if "an output of the" not in one]
         allowed = "None: no channel of these layers may go"
+        allowed += f" ({ends[0]})" if ends else ""
         return ValueError(arguments.message(name, allowed, request.target, hint))
     if name == "sparsity":
         allowed = f"at most {1 - least:.4f}, which leaves the fewest channels"
@@ -342,7 +353,7 @@ def _report(graph: ChannelGraph, found: dead.Dead, old: Any, made: Any) -> Shrin
                 rows.setdefault(binding.path, row)
     before = {path for path, _ in leaf_layers(graph.model)}
     after_ = {path for path, _ in leaf_layers(made)}
-    known = all(None not in one.shape[1:] for one in old.inputs)
+    known = is_countable(old)
     inexact = tuple(graph.walk.inexact) if len(found.roots) else ()
     return ShrinkReport(
         tuple(rows.values()),

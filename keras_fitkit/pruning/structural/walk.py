@@ -79,6 +79,21 @@ class ConfigEdit:
     value: Callable[[Keep], Any]
 
 
+@dataclasses.dataclass(frozen=True)
+class Contraction:
+    """Channels that a product of tensors sums over: it uses them up without a kernel.
+
+    Attributes:
+        node: the call.
+        ids: their labels.
+        places: for each tensor that has them its place among the inputs, and the axis.
+    """
+
+    node: GraphNode
+    ids: Ids
+    places: tuple[tuple[int, int], ...]
+
+
 class Walk:
     """Labels, and what they mean for variables, configurations and operations.
 
@@ -93,6 +108,9 @@ class Walk:
         tensors: the labels of the outputs of each call, by its key.
         inputs: the labels of the inputs of nested models, by the id of the model.
         ordered: labels whose place has a meaning (groups, shuffles): none may be added.
+        contractions: where products of tensors sum over channels.
+        products: by the id of an operation, parts of equal cost of its multiplications:
+            for each the labels of which the cost is a product; none: it is fixed.
     """
 
     def __init__(self, rule_of: Callable[[Any], Any], allow_inexact: bool) -> None:
@@ -106,6 +124,8 @@ class Walk:
         self.inputs: dict[int, list[Axes]] = {}
         self._by_tensor: dict[int, Axes] = {}
         self.ordered: list[Ids] = []
+        self.contractions: list[Contraction] = []
+        self.products: dict[int, list[list[Ids]]] = {}
         self.allow_inexact = allow_inexact
         self.rule_of = rule_of
         self._minted: dict[tuple[int, str], Ids] = {}

@@ -27,7 +27,7 @@ def built(name, seed=0):
 
 def inputs_for(made, rng):
     def one(tensor):
-        shape = (3, *tensor.shape[1:])
+        shape = (3, *(7 if size is None else size for size in tensor.shape[1:]))
         if "int" in tensor.dtype:
             return rng.integers(0, 20, size=shape).astype("int32")
         return rng.normal(size=shape).astype("float32")
@@ -138,6 +138,48 @@ def operations():
     z = layers.Dense(8)(inputs)[:, :, 2:7]
     mean = ops.mean(ops.where(z > 0, z, 0.0), axis=1)
     return keras.Model(inputs, [layers.Dense(2)(flat), layers.Dense(3)(mean)])
+
+
+@model
+def products():
+    inputs = keras.Input((6, 8))
+
+    def heads(x):  # whole heads go, as those of MultiHeadAttention
+        return ops.transpose(ops.reshape(x, (-1, 6, 3, 2)), (0, 2, 1, 3))
+
+    q, k, v = (heads(layers.Dense(6)(inputs)) for _ in range(3))
+    scores = ops.softmax(ops.matmul(q, ops.swapaxes(k, -1, -2)) / 2.0)
+    x = ops.transpose(ops.matmul(scores, v), (0, 2, 1, 3))
+    x = layers.Dense(5)(ops.reshape(x, (-1, 6, 6)))
+    q, k, v = (layers.Dense(4)(x) for _ in range(3))
+    x = ops.einsum("bqk,...kd->...qd", ops.einsum("bqd,bkd->bqk", q, k), v)
+    x = layers.Attention()([layers.Dense(7)(x), layers.Dense(7)(x)])
+    y = layers.Dot(axes=-1)([layers.Dense(3)(x), layers.Dense(3)(x)])
+    return keras.Model(inputs, [layers.Dense(2)(x), layers.Dense(2)(y)])
+
+
+@model
+def masks():
+    inputs = keras.Input((7,), dtype="int32")
+    x = layers.Embedding(20, 6, mask_zero=True)(inputs)
+    x = layers.TimeDistributed(layers.Dense(5))(x)
+    x = layers.Bidirectional(layers.SimpleRNN(4, return_sequences=True))(x)
+    x = layers.Dropout(0.5)(layers.SimpleRNN(6, return_sequences=True)(x))
+    x = layers.MultiHeadAttention(3, 2)(x, x)
+    return keras.Model(inputs, layers.Dense(2)(layers.GlobalAveragePooling1D()(x)))
+
+
+@model
+def more_operations():
+    inputs = keras.Input((None, None, 3))
+    x = layers.Conv2D(6, 3)(inputs)
+    gate = layers.Dense(6, "sigmoid")(ops.mean(x, axis=(1, 2), keepdims=True))
+    x = layers.Permute((2, 1, 3))(x * gate)
+    x = ops.pad(ops.max_pool(x, 2, 1), [[0, 0], [1, 0], [0, 1], [0, 0]])
+    x = ops.mean(ops.stack([x, layers.Conv2D(6, 1)(x)], axis=1), axis=1)
+    x = layers.Dense(8)(layers.GlobalMaxPooling2D()(x))
+    x = ops.max(layers.Reshape((4, 2))(x), axis=-1)  # maxout
+    return keras.Model(inputs, layers.Dense(2)(x))
 
 
 @model

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from keras import layers
+from keras import layers, ops
 
 import keras_fitkit as kf
 from keras_fitkit.pruning.structural.channel_graph import ChannelGraph
@@ -122,6 +122,14 @@ class Own(layers.Layer):
         return x * 2
 
 
+def own_function(name):
+    def centred(x):
+        return x - keras.ops.mean(x, axis=-1, keepdims=True)
+
+    centred.__name__ = name
+    return centred
+
+
 STOPS = {
     "own": (lambda: Own(name="stop"), "stop: Own has no rule"),
     "lambda": (lambda: layers.Lambda(lambda x: x, name="stop"), "Lambda has no rule"),
@@ -136,7 +144,10 @@ STOPS = {
         "`allow_inexact=True`",
     ),
     "unit": (lambda: layers.UnitNormalization(name="stop"), "has no rule"),
-    "reshape": (lambda: layers.Reshape((3, 2), name="stop"), "splits or mixes"),
+    "own relu": (
+        lambda: layers.Activation(own_function("relu"), name="stop"),
+        "the activation relu may look at all channels",
+    ),
     "lora": (lambda: "lora", "has weights that no rule knows"),
 }
 
@@ -159,6 +170,118 @@ def test_what_has_no_rule_keeps_its_channels(kind):
     assert frozen["hidden"].channels == 6
     assert reason in frozen["hidden"].reason
     assert kf.shrink(model, layers="*", sparsity=0.0).count_params() > 0
+
+
+def positions(x):
+    """Channels that stand where others have time or space."""
+    return layers.Permute((2, 1))(layers.Dense(6, name="hidden")(x))
+
+
+STOPS_AT_POSITIONS = {
+    "recurrent": (lambda x: layers.LSTM(3, name="stop")(positions(x)), "are steps"),
+    "both ways": (
+        lambda x: layers.Bidirectional(layers.GRU(3), name="stop")(positions(x)),
+        "are steps",
+    ),
+    "group norm": (
+        lambda x: layers.GroupNormalization(-1, name="stop")(positions(x)),
+        "its statistics are over these positions",
+    ),
+    "einsum": (
+        lambda x: layers.EinsumDense("abc,bd->ad", 3, name="stop")(
+            layers.Dense(6, name="hidden")(x)
+        ),
+        "is taken over the channels",
+    ),
+    "a sum in einsum": (
+        lambda x: ops.einsum("abc->ab", layers.Dense(6, name="hidden")(x)),
+        "is taken over the channels",
+    ),
+    "constants": (
+        lambda x: ops.matmul(layers.Dense(6, name="hidden")(x), np.ones((6, 3))),
+        "by an array of constants",
+    ),
+    "normalized": (
+        lambda x: layers.Dot(-1, normalize=True)(
+            [layers.Dense(6, name="hidden")(x)] * 2
+        ),
+        "normalizes over the channels",
+    ),
+    "scores": (
+        lambda x: layers.Attention(score_mode="concat")(
+            [layers.Dense(6, name="hidden")(x)] * 2
+        ),
+        "its scores have no rule",
+    ),
+    "mixed": (
+        lambda x: layers.Reshape((6, 5))(layers.Dense(6, name="hidden")(x)),
+        "splits or mixes",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", STOPS_AT_POSITIONS)
+def test_what_would_change_keeps_its_channels(kind):
+    make, reason = STOPS_AT_POSITIONS[kind]
+    inputs = keras.Input((5, 4))
+    model = keras.Model(inputs, layers.Dense(2)(layers.Flatten()(make(inputs))))
+    frozen = {one.path: one for one in kf.channel_groups(model).frozen}
+    assert frozen["hidden"].channels == 6
+    assert reason in frozen["hidden"].reason
+
+
+def test_a_recurrent_layer_that_keeps_its_states_stays_whole():
+    inputs = keras.Input(batch_shape=(3, 5, 4))
+    x = layers.LSTM(6, stateful=True, name="stop")(layers.Dense(5)(inputs))
+    model = keras.Model(inputs, layers.Dense(2)(layers.Dense(8, name="on")(x)))
+    small, report = kf.shrink(model, 0.5, return_report=True)
+    assert small.get_layer("stop").units == 6
+    assert small.get_layer("on").units == 4
+    assert report.macs_after is None
+    with pytest.raises(ValueError, match="`target_macs` must be None for inputs"):
+        kf.shrink(model, target_macs=0.5)
+    with pytest.raises(ValueError, match="a model without stateful layers"):
+        kf.count_macs(model)
+
+
+def attending():
+    """One group of q and k, which only a product uses, and one of v."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 8))
+    q, k, v = (layers.Dense(8, name=name)(inputs) for name in "qkv")
+    scores = ops.softmax(ops.matmul(q, ops.transpose(k, (0, 2, 1))))
+    return keras.Model(inputs, layers.Dense(2)(ops.matmul(scores, v)))
+
+
+def test_what_a_product_sums_over_is_dead_where_a_factor_is_zero():
+    model = attending()
+    kernel = keras.ops.convert_to_numpy(model.get_layer("q").kernel)
+    kernel[:, [1, 4]] = 0
+    model.get_layer("q").kernel.assign(kernel)
+    small = kf.shrink(model)
+    assert [small.get_layer(name).units for name in "qkv"] == [6, 6, 8]
+    x = np.random.default_rng(0).normal(size=(3, 6, 8)).astype("float32")
+    assert difference(model, small, x) < 1e-6
+
+
+def test_costs_of_products_and_what_they_cannot_do():
+    model = attending()
+    _, report = kf.shrink(model, target_macs=0.7, return_report=True)
+    assert report.macs_after / report.macs_before == pytest.approx(0.7, rel=0.05)
+    bigger = kf.widen(model, 2)  # a copy of a term would count twice
+    assert [bigger.get_layer(name).units for name in "qkv"] == [8, 8, 16]
+    scored = kf.shrink(model, 0.5, scores="variance", data=np.ones((4, 6, 8)))
+    assert scored.get_layer("q").units == scored.get_layer("k").units
+
+
+def test_heads_are_in_no_tensor_and_do_not_all_go_first():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 8))
+    x = layers.MultiHeadAttention(8, 2, name="heads")(inputs, inputs)
+    model = keras.Model(inputs, layers.Dense(2)(layers.Dense(8, name="on")(x)))
+    x = np.random.default_rng(0).normal(size=(16, 6, 8)).astype("float32")
+    small = kf.shrink(model, 0.3, scores="variance", data=x)
+    assert small.get_layer("heads").num_heads > 1
 
 
 def test_subclasses_of_layers_have_no_rule():

@@ -42,6 +42,21 @@ def sizes(model):
     return {row.path: row.after for row in report.layers}
 
 
+def test_channels_that_a_product_sums_over_are_left_alone():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((5, 4))
+    q, k, v = (layers.Dense(8, name=name)(inputs) for name in "qkv")
+    x = layers.Flatten()(layers.Attention()([q, v, k]))
+    model = keras.Model(inputs, layers.Dense(2)(x))
+    model.compile("sgd", "mse")
+    x, y = RNG.normal(size=(16, 5, 4)), RNG.normal(size=(16, 2))
+    prune = kf.PruneSchedule(0.5, pattern="channel")
+    model.fit(x, y, epochs=2, verbose=0, callbacks=[prune])
+    small = kf.shrink(model)
+    assert [small.get_layer(name).units for name in "qkv"] == [8, 8, 4]
+    assert difference(model, small, x.astype("float32")) < 1e-5
+
+
 @pytest.mark.parametrize("allocation", ["uniform", "global"])
 def test_what_is_zero_can_be_taken_out(allocation):
     model, prune, logs = pruned(allocation=allocation)

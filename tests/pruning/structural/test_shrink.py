@@ -351,8 +351,34 @@ def test_subclassed_and_quantized_models_are_refused():
     net(np.ones((1, 3)))
     with pytest.raises(ValueError, match="a functional or Sequential model"):
         kf.shrink(net, 0.5)
-    with pytest.raises(ValueError, match="a model without quantized layers"):
-        kf.shrink(kf.quantize_model(plain(), "int8"), 0.5)
+    quantized = kf.quantize_model(plain(), "int8")
+    for refuses in (lambda model: kf.shrink(model, 0.5), kf.channel_groups):
+        with pytest.raises(ValueError, match="a model without quantized layers"):
+            refuses(quantized)
+    inputs = keras.Input((3,))  # a graph that ends in it
+    x = net(layers.Dense(3)(inputs))
+    with pytest.raises(ValueError, match=rf"\({net.name}: Net has no rule\)"):
+        kf.shrink(keras.Model(inputs, layers.Dense(2)(x)), 0.5)
+
+
+def test_taylor_wants_a_loss():
+    with pytest.raises(ValueError, match="`model` must be compiled with a loss"):
+        kf.shrink(plain(), 0.5, scores="taylor", data=(IMAGES, LABELS))
+
+
+def test_functions_of_your_own_are_copied_as_they_are():
+    def relu(x):  # Keras has one of that name
+        return keras.ops.maximum(x, -1.0)
+
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4,))
+    x = layers.Dense(8, name="before")(inputs)
+    x = layers.Dense(8, relu, name="own")(x)
+    x = layers.Dense(8, lambda x: x * 2, name="unnamed")(x)
+    model = keras.Model(inputs, layers.Dense(2)(x))
+    x = 9 * np.random.default_rng(0).normal(size=(16, 4)).astype("float32")
+    assert difference(model, kf.shrink(model, 0.0), x) < 1e-6
+    assert kf.shrink(model, 0.5).get_layer("before").units == 4
 
 
 def test_the_report_shows_itself():
