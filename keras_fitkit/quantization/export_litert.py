@@ -15,6 +15,7 @@ from keras_fitkit.quantization import (
     fake_quant,
     grids,
     rules,
+    tables,
     traps,
 )
 from keras_fitkit.quantization.config import FLOATS
@@ -120,7 +121,7 @@ def export_litert(
     }
     _check_widths(wrappers, mode)
     grids_ = _grids(wrappers, mode, bool(quantizers))
-    content = _kept(convert.convert(plain, mode, **how), grids_)
+    content = _converted(plain, mode, how, grids_)
     file = LiteRTModel(content)
     allowed, refused = (
         checker.float_ops(file, model, tuple(allow_float))
@@ -326,7 +327,16 @@ def _rows(codes: Any, kernel: rules.Kernel) -> Any:
     return codes.transpose([*outputs, *rest]).reshape(count, -1)
 
 
-def _kept(content: bytes, wanted: Sequence[grids.TrainedGrid]) -> bytes:
+def _converted(
+    model: Any, mode: str, how: dict[str, Any], wanted: Sequence[grids.TrainedGrid]
+) -> bytes:
+    try:
+        content = convert.convert(model, mode, **how)
+    except tables.TableLost as error:
+        raise ValueError(
+            "`model` must have grids before and after activations that become tables. "
+            f"Received: {error} without. Let `kf.quantize_model` wrap its layers."
+        ) from None
     if not wanted:
         return content
     try:
@@ -362,7 +372,7 @@ def _compare(
     if tapped:
         # The same model once more, that also gives out what is inside.
         inner = [tap.call for tap in tapped]
-        content = _kept(convert.convert(model, mode, **how, taps=inner), wanted)
+        content = _converted(model, mode, {**how, "taps": inner}, wanted)
         seen = LiteRTModel(content).run(data)[count:]
         errors = checker.layer_errors(tapped, expected[count:], seen)
         steps = checker.histogram(tapped, expected[count:], seen)

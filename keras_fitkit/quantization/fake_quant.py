@@ -75,7 +75,6 @@ def learned_weights(weight: Tensor, step: Tensor, bits: int) -> Tensor:
     n = levels(bits)
     shape = step.shape
 
-    @ops.custom_gradient
     def rounded(weight: Tensor, step: Tensor) -> Any:
         found = codes(weight, step, bits)
 
@@ -89,7 +88,7 @@ def learned_weights(weight: Tensor, step: Tensor, bits: int) -> Tensor:
 
         return found * step, gradient
 
-    return rounded(weight, step)
+    return ops.custom_gradient(rounded)(weight, step)
 
 
 def first_step(weight: Tensor, axes: Sequence[int] | None, bits: int) -> Tensor:
@@ -141,7 +140,6 @@ def learned_range(x: Tensor, low: Tensor, high: Tensor, bits: int) -> Tensor:
         ends of the range instead of scale and offset.
     """
 
-    @ops.custom_gradient
     def rounded(x: Tensor, low: Tensor, high: Tensor) -> Any:
         found = fake_quant(x, low, high, bits)
         scale = (high - low) / (2.0**bits - 1)
@@ -160,7 +158,7 @@ def learned_range(x: Tensor, low: Tensor, high: Tensor, bits: int) -> Tensor:
 
         return found, gradient
 
-    return rounded(x, low, high)
+    return ops.custom_gradient(rounded)(x, low, high)
 
 
 def _sum_to(value: Tensor, shape: Sequence[int]) -> Tensor:

@@ -207,4 +207,4 @@ def _unknown_activation(layer: Any) -> str:
         name = activations.name_of(layer.activation)
     if name is None or name in activations.KNOWN:
         return ""
-    return f"LiteRT has no int8 kernel for its activation {name or 'function'}"
+    return "LiteRT has no int8 kernel for its activation, which mixes values"
