@@ -77,7 +77,21 @@ def convert(
                 content: bytes = converter.convert()
             except Exception as error:
                 raise _cannot(model, error) from error
+    if io_dtype != "float32":
+        _check_whole(content)
     return tables.put(content, functions)
+
+
+def _check_whole(content: bytes) -> None:
+    """TensorFlow takes off what makes floats of an output, whoever else reads it."""
+    tools = importlib.import_module("tensorflow.lite.tools.flatbuffer_utils")
+    model = tools.convert_bytearray_to_object(bytearray(content))
+    operators = [one for graph in model.subgraphs for one in graph.operators]
+    if any(len(one.inputs) and one.inputs[0] < 0 for one in operators):
+        raise ValueError(
+            "`io_dtype` must be 'float32' for a model with an output that a layer in "
+            "float reads as well. Received: io_dtype='int8'."
+        )
 
 
 def _norms(model: Any) -> list[Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import importlib
-import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,7 +17,7 @@ from keras import ops
 
 Function = Callable[[Any], Any]
 
-_NAME = "keras_fitkit_table_"
+_FIRST = -1000.0  # the slope that stands for the first function
 _CODES = np.arange(-128, 128)
 _waiting: contextvars.ContextVar[list[Function] | None] = contextvars.ContextVar(
     "waiting", default=None
@@ -58,17 +57,17 @@ def collected() -> Iterator[list[Function]]:
 
 
 def marked(function: Function, x: Any) -> Any:
-    """What stands for a function in a graph that is to be converted: an ELU.
+    """What stands for a function in a graph that is to be converted.
 
-    The converter leaves it float, between what makes floats and integers, and its name
-    says which function `put` has to put there.
+    A LeakyReLU: the converter gives it integers on both sides, and its slope, that no
+    other has, says which function `put` has to put there.
     """
     functions = _waiting.get()
     if functions is None:
         return function(x)
     functions.append(function)
     tf = importlib.import_module("tensorflow")
-    return tf.nn.elu(x, name=f"{_NAME}{len(functions) - 1}")
+    return tf.nn.leaky_relu(x, alpha=_FIRST - (len(functions) - 1))
 
 
 def put(content: bytes, functions: list[Function]) -> bytes:
@@ -92,42 +91,25 @@ class _Graph:
         self.model, self.graph, self.schema = model, graph, schema
 
     def put(self, functions: list[Function]) -> None:
+        leaky = self.schema.BuiltinOperator.LEAKY_RELU
         for operator in [*self.graph.operators]:
-            if self._code(operator) != self.schema.BuiltinOperator.ELU:
+            if self._code(operator) != leaky:
                 continue
-            output = self.graph.tensors[operator.outputs[0]]
-            found = re.search(rf"{_NAME}(\d+)", output.name.decode())
-            if found:
-                self._replace(operator, functions[int(found[1])])
+            index = round(_FIRST - operator.builtinOptions.alpha)
+            if index >= 0:
+                self._replace(operator, functions[index])
 
     def _replace(self, operator: Any, function: Function) -> None:
-        known = self.schema.BuiltinOperator
-        name = self.graph.tensors[operator.outputs[0]].name.decode()
-        name = name.split(f"/{_NAME}")[0].split("/")[-1]
-        made = self._one(lambda one: operator.inputs[0] in one.outputs)
-        users = self._all(lambda one: operator.outputs[0] in one.inputs)
-        if (
-            made is None
-            or self._code(made) != known.DEQUANTIZE
-            or not users
-            or any(self._code(one) != known.QUANTIZE for one in users)
-            or operator.outputs[0] in self.graph.outputs
+        source, result = operator.inputs[0], operator.outputs[0]
+        tensors = self.graph.tensors
+        if any(
+            tensors[i].type != self.schema.TensorType.INT8 for i in (source, result)
         ):
-            raise TableLost(name)
-        source = made.inputs[0]
-        results = [one.outputs[0] for one in users]
-        int8 = self.schema.TensorType.INT8
-        if any(self.graph.tensors[i].type != int8 for i in (source, *results)):
-            raise TableLost(name)
-        new = self._indices(source)
-        new += [self._lookup(source, new[-1], one, function) for one in results]
+            raise TableLost
+        indices = self._indices(source)
+        lookup = self._lookup(source, indices[-1], result, function)
         place = self.graph.operators.index(operator)
-        self.graph.operators[place : place + 1] = new
-        for one in users:
-            self.graph.operators.remove(one)
-        used = self._one(lambda one: made.outputs[0] in one.inputs)
-        if used is None and made.outputs[0] not in self.graph.outputs:
-            self.graph.operators.remove(made)
+        self.graph.operators[place : place + 1] = [*indices, lookup]
 
     def _indices(self, source: int) -> list[Any]:
         """What counts the codes from 0."""
@@ -189,12 +171,6 @@ class _Graph:
 
     def _code(self, operator: Any) -> int:
         return int(self.model.operatorCodes[operator.opcodeIndex].builtinCode)
-
-    def _all(self, fits: Callable[[Any], bool]) -> list[Any]:
-        return [one for one in self.graph.operators if fits(one)]
-
-    def _one(self, fits: Callable[[Any], bool]) -> Any:
-        return next(iter(self._all(fits)), None)
 
 
 def _table(

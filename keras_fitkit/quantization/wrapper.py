@@ -297,6 +297,8 @@ class QuantizeWrapper(keras.layers.Wrapper):
         weights = self.rule.kind in (rules.WEIGHTS, rules.INSIDE)
         if self.quantizers or (weights and self.config.weight_bits is not None):
             return True
+        if self._shown == activations.TABLE and self.config.activation_bits is not None:
+            return True  # in an export
         if not isinstance(self.layer, keras.layers.BatchNormalization):
             return False
         alone = self.stands_alone and self.config.activation_bits is not None

@@ -155,8 +155,10 @@ def test_every_activation_of_keras_is_at_most_a_step_away(tmp_path):
     """All but sparsemax, which mixes values, and threshold, which wants arguments."""
     keras.utils.set_random_seed(4)
     inputs = keras.Input((12,))
-    first = layers.Dense(8, name="first")(inputs)
-    heads = [layers.Activation(name, name=name)(first) for name in ACTIVATIONS]
+    heads = [
+        layers.Activation(name, name=name)(layers.Dense(8)(inputs))
+        for name in ACTIVATIONS
+    ]
     qat, left = quantize_model(keras.Model(inputs, heads), return_report=True)
     assert len(ACTIVATIONS) > 25
     assert list(left) == []
@@ -185,7 +187,7 @@ def test_an_activation_without_a_grid_behind_it_is_refused(tmp_path):
     layer = QuantizeWrapper(layers.Dense(4, "elu", name="one"), quantize_output=False)
     model = keras.Sequential([keras.Input((12,)), layer])
     model(FLAT, training=True)
-    with pytest.raises(ValueError, match=r"grids before and after.*quant_one without"):
+    with pytest.raises(ValueError, match=r"grids before and after.*one without"):
         export_litert(model, tmp_path / "m.tflite")
     assert list(tmp_path.iterdir()) == []
 
@@ -422,6 +424,18 @@ def test_several_inputs_by_name_batches_and_int8_outside(tmp_path):
     for got, want in zip(found, expected, strict=True):
         assert got.shape == want.shape
         assert np.abs(got - array(want)).max() <= 2.01 * np.ptp(array(want)) / 200
+
+
+def test_an_output_that_floats_are_made_of_stays_float_outside(tmp_path):
+    inputs = keras.Input((12,))
+    x = layers.Dense(4)(inputs)
+    model = keras.Model(inputs, [x, layers.LayerNormalization()(x)])
+    qat = quantize_model(model, "int8")
+    qat(FLAT, training=True)
+    with pytest.raises(ValueError, match="`io_dtype` must be 'float32' for a model"):
+        export_litert(qat, tmp_path / "m.tflite", io_dtype="int8")
+    assert list(tmp_path.iterdir()) == []
+    export_litert(qat, tmp_path / "m.tflite", check_data=FLAT)
 
 
 def test_a_picture(tmp_path):
