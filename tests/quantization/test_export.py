@@ -173,7 +173,7 @@ def test_an_activation_that_mixes_values_is_refused_by_name(tmp_path):
     model = keras.Sequential([keras.Input((12,)), layers.Dense(4, "sparsemax")])
     qat, left = quantize_model(model, return_report=True)
     assert [one.reason for one in left] == [
-        "LiteRT has no int8 kernel for its activation, which mixes values"
+        "LiteRT has no int8 kernel for its activation sparsemax, which mixes values"
     ]
     qat(FLAT, training=True)
     with pytest.raises(FellBackToFloat, match="operations in float"):
