@@ -25,7 +25,9 @@ class QuantizeConfig:
 
     Args:
         weight_bits: width of the weights, 2 to 16; "float16" or "bfloat16" rounds them
-            to that type; None leaves them as they are. Defaults to 8.
+            to that type (a LiteRT file has float16 for both: it knows no bfloat16, and
+            float16 holds the same values from 8e-6 to 65504); None leaves them as they
+            are. Defaults to 8.
         activation_bits: width of the activations, 2 to 16, or None for floats. Defaults
             to 8.
         per_channel: whether each output channel has a scale of its own, or a weight
@@ -132,7 +134,9 @@ PRESETS: dict[str, QuantizeConfig] = {
 - "int4-weights", "int2-weights": 4 or 2 bits a weight, computed in float or int8.
 - "int4": 4-bit weights and activations. LiteRT has no such activations: what
   `export_litert(mode="float32")` writes has the weights alone on their grid.
-- "int16x8": int16 activations and int8 weights; LiteRT's reference kernels, slow.
+- "int16x8": int16 activations and int8 weights; LiteRT's reference kernels, slow. The
+  ranges of the file come from `calibration_data`: from trained ones TensorFlow's
+  converter makes files that are wrong.
 - "float16": float16 weights; LiteRT computes in float32 on a CPU.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import re
 import tempfile
@@ -14,11 +15,13 @@ import keras
 import numpy as np
 
 from keras_fitkit._core import graph, rewrite
-from keras_fitkit.quantization import litert_file
+from keras_fitkit._core.layers import leaf_layers
+from keras_fitkit.quantization import litert_file, tables
 from keras_fitkit.quantization.fake_quantize import exporting
 
 MODES = ("float32", "float16", "dynamic", "int8", "int16x8")
 CALIBRATED = ("int8", "int16x8")
+_SCALED = tuple(f"{one}Normalization" for one in ("Layer", "Group", "RMS", "Unit"))
 _POLICIES = ("DTypePolicy", "FloatDTypePolicy")
 
 
@@ -43,7 +46,12 @@ def convert(
             gives out too, as its last outputs.
     """
     tf = importlib.import_module("tensorflow")
-    with tempfile.TemporaryDirectory() as folder:
+    norms = _norms(model) if mode == "int8" and calibration is None else []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        tables.collected() as functions,
+        _doubled(norms),
+    ):
         _save(tf, model, Path(folder), batch_size, taps)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         if mode != "float32":
@@ -69,7 +77,49 @@ def convert(
                 content: bytes = converter.convert()
             except Exception as error:
                 raise _cannot(model, error) from error
-    return content
+    if io_dtype != "float32":
+        _check_whole(content)
+    return tables.put(content, functions)
+
+
+def _check_whole(content: bytes) -> None:
+    """TensorFlow takes off what makes floats of an output, whoever else reads it."""
+    tools = importlib.import_module("tensorflow.lite.tools.flatbuffer_utils")
+    model = tools.convert_bytearray_to_object(bytearray(content))
+    operators = [one for graph in model.subgraphs for one in graph.operators]
+    if any(len(one.inputs) and one.inputs[0] < 0 for one in operators):
+        raise ValueError(
+            "`io_dtype` must be 'float32' for a model with an output that a layer in "
+            "float reads as well. Received: io_dtype='int8'."
+        )
+
+
+def _norms(model: Any) -> list[Any]:
+    kinds = tuple(
+        getattr(keras.layers, name) for name in _SCALED if hasattr(keras.layers, name)
+    )
+    return [one for _, one in leaf_layers(model) if isinstance(one, kinds)]
+
+
+@contextlib.contextmanager
+def _doubled(norms: Sequence[Any]) -> Iterator[None]:
+    """Norms compute with twice their inputs, and four times `epsilon`: the same.
+
+    The converter would take the mean of inputs that are on a grid with integers, up to
+    ten steps off; it does not find the grid behind a product.
+    """
+    with contextlib.ExitStack() as stack:
+        for norm in {id(one): one for one in norms}.values():
+
+            def call(inputs: Any, *args: Any, inner: Any = norm.call, **kw: Any) -> Any:
+                return inner(inputs * 2.0, *args, **kw)
+
+            stack.callback(delattr, norm, "call")
+            if hasattr(norm, "epsilon"):
+                stack.callback(setattr, norm, "epsilon", norm.epsilon)
+                norm.epsilon *= 4.0
+            norm.call = call
+        yield
 
 
 def _cannot(model: Any, error: Exception) -> ValueError:

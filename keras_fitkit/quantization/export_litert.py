@@ -15,6 +15,7 @@ from keras_fitkit.quantization import (
     fake_quant,
     grids,
     rules,
+    tables,
     traps,
 )
 from keras_fitkit.quantization.config import FLOATS
@@ -120,7 +121,7 @@ def export_litert(
     }
     _check_widths(wrappers, mode)
     grids_ = _grids(wrappers, mode, bool(quantizers))
-    content = _kept(convert.convert(plain, mode, **how), grids_)
+    content = _converted(plain, mode, how, grids_)
     file = LiteRTModel(content)
     allowed, refused = (
         checker.float_ops(file, model, tuple(allow_float))
@@ -326,7 +327,16 @@ def _rows(codes: Any, kernel: rules.Kernel) -> Any:
     return codes.transpose([*outputs, *rest]).reshape(count, -1)
 
 
-def _kept(content: bytes, wanted: Sequence[grids.TrainedGrid]) -> bytes:
+def _converted(
+    model: Any, mode: str, how: dict[str, Any], wanted: Sequence[grids.TrainedGrid]
+) -> bytes:
+    try:
+        content = convert.convert(model, mode, **how)
+    except tables.TableLost:
+        raise ValueError(
+            "`model` must have grids before and after activations that become tables. "
+            "Received: one without. Let `kf.quantize_model` wrap its layers."
+        ) from None
     if not wanted:
         return content
     try:
@@ -361,8 +371,10 @@ def _compare(
     steps: tuple[int, ...] = ()
     if tapped:
         # The same model once more, that also gives out what is inside.
+        # With integers outside it would lose what makes floats of a tapped tensor.
         inner = [tap.call for tap in tapped]
-        content = _kept(convert.convert(model, mode, **how, taps=inner), wanted)
+        how = {**how, "io_dtype": "float32", "taps": inner}
+        content = _converted(model, mode, how, wanted)
         seen = LiteRTModel(content).run(data)[count:]
         errors = checker.layer_errors(tapped, expected[count:], seen)
         steps = checker.histogram(tapped, expected[count:], seen)

@@ -73,8 +73,22 @@ def learned_weights(weight: Tensor, step: Tensor, bits: int) -> Tensor:
         section 2.1. The gradient scale of its section 2.2 is in `QuantizeWrapper`.
     """
     n = levels(bits)
-    value = ops.clip(weight / step, -n, n)
-    return (value + ops.stop_gradient(ops.round(value) - value)) * step
+    shape = step.shape
+
+    def rounded(weight: Tensor, step: Tensor) -> Any:
+        found = codes(weight, step, bits)
+
+        def gradient(*args: Tensor, upstream: Tensor = None) -> tuple[Tensor, Tensor]:
+            upstream = args[0] if upstream is None else upstream
+            value = weight / step
+            inside = ops.abs(value) <= n
+            slope = ops.where(inside, found - value, found)
+            of_step = _sum_to(upstream * slope, shape)
+            return ops.where(inside, upstream, 0.0), of_step
+
+        return found * step, gradient
+
+    return ops.custom_gradient(rounded)(weight, step)
 
 
 def first_step(weight: Tensor, axes: Sequence[int] | None, bits: int) -> Tensor:
@@ -118,22 +132,41 @@ def fake_quant(x: Tensor, low: Tensor, high: Tensor, bits: int) -> Tensor:
 def learned_range(x: Tensor, low: Tensor, high: Tensor, bits: int) -> Tensor:
     """The same grid, with gradients of LSQ+ for its ends.
 
-    Within the range the ends are told by how much rounding moves each value, too.
+    Within the range the ends are told by how much rounding moves each value, too. The
+    gradients are written out: left to the backend, they took four times as long.
 
     Reference:
         Bhalgat et al., "LSQ+", 2020, arXiv:2004.09576, section 3.1, written for the
         ends of the range instead of scale and offset.
     """
-    last = 2.0**bits - 1
-    scale = (high - low) / last
-    zero = _rounded(ops.clip(-low / scale, 0.0, last))
-    value = ops.clip(x / scale + zero, 0.0, last)
-    return (_rounded(value) - zero) * scale
+
+    def rounded(x: Tensor, low: Tensor, high: Tensor) -> Any:
+        found = fake_quant(x, low, high, bits)
+        scale = (high - low) / (2.0**bits - 1)
+        bottom = -ops.floor(-low / scale + 0.5) * scale
+        top = bottom + (high - low)
+
+        def gradient(*args: Tensor, upstream: Tensor = None) -> tuple[Tensor, ...]:
+            upstream = args[0] if upstream is None else upstream
+            above, below = x > top, x < bottom
+            moved = (found - x) / (high - low)
+            moved = ops.where(above, 1.0, ops.where(below, 0.0, moved))
+            of_high = ops.sum(upstream * moved)
+            outside = ops.logical_or(above, below)
+            of_low = ops.sum(ops.where(outside, upstream, 0.0)) - of_high
+            return ops.where(outside, 0.0, upstream), of_low, of_high
+
+        return found, gradient
+
+    return ops.custom_gradient(rounded)(x, low, high)
 
 
-def _rounded(value: Tensor) -> Tensor:
-    """Half a unit goes up, as in TensorFlow's op."""
-    return value + ops.stop_gradient(ops.floor(value + 0.5) - value)
+def _sum_to(value: Tensor, shape: Sequence[int]) -> Tensor:
+    """Sums over the axes that a tensor of this shape was spread along."""
+    if len(shape) < len(value.shape):
+        return ops.sum(value)
+    axes = tuple(axis for axis, size in enumerate(shape) if size == 1)
+    return ops.sum(value, axis=axes, keepdims=True) if axes else value
 
 
 def _axis(axes: Sequence[int] | None) -> tuple[int, ...] | None:

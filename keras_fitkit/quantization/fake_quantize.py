@@ -14,6 +14,7 @@ from keras_fitkit._core import arguments
 from keras_fitkit._core.serialization import serializable
 from keras_fitkit.quantization import fake_quant
 
+SYMMETRIC_BITS = 16
 SETTLE = 100  # steps in which learned ranges are observed before they are only trained
 _exporting = contextvars.ContextVar("exporting", default=False)
 
@@ -45,8 +46,9 @@ class FakeQuantize(keras.layers.Layer):
 
     In training the ends follow the smallest and the largest value of the batches: their
     plain mean at first, a moving average later. Zero always is within them and on the
-    grid. Values that are not finite change nothing. Before the first training step
-    nothing is rounded, as no range is known.
+    grid; with 16 bits it is in the middle, as LiteRT's int16 has it. Values that are
+    not finite change nothing. Before the first training step nothing is rounded, as no
+    range is known.
 
     Args:
         bits: width, 2 to 16. Defaults to 8.
@@ -167,7 +169,15 @@ class FakeQuantize(keras.layers.Layer):
         if self.learned:
             low = low * (1.0 + ops.convert_to_tensor(self.low_change))
             high = high * (1.0 + ops.convert_to_tensor(self.high_change))
-        return fake_quant.with_zero(low, high)
+        return self._joined(low, high)
+
+    def _joined(self, low: Any, high: Any) -> tuple[Any, Any]:
+        """With zero inside; of 16 bits as far below it as above, as LiteRT's int16."""
+        low, high = fake_quant.with_zero(low, high)
+        if self.bits < SYMMETRIC_BITS:
+            return low, high
+        far = ops.maximum(-low, high)
+        return -far, far
 
     def _trained_ends(self, x: Any) -> tuple[Any, Any]:
         """The ends with the gradients that LSQ gives to a step.
@@ -190,7 +200,7 @@ class FakeQuantize(keras.layers.Layer):
             return observed * (1.0 + fake_quant.scaled_gradient(change, scale))
 
         low, high = (end(self.low, self.low_change), end(self.high, self.high_change))
-        return fake_quant.with_zero(low, high)
+        return self._joined(low, high)
 
     @property
     def calibrated(self) -> bool:

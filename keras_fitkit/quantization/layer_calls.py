@@ -9,6 +9,8 @@ import keras
 from keras import ops
 
 from keras_fitkit._core import kernels
+from keras_fitkit.quantization import fake_quant
+from keras_fitkit.quantization.fake_quantize import is_exporting
 
 
 def separable(
@@ -44,8 +46,8 @@ def separable(
 
 
 def merges_many(layer: Any) -> bool:
-    """Whether LiteRT adds or multiplies more than two tensors, built, pair by pair."""
-    if not kernels.is_one_of(layer, ("Add", "Multiply")):
+    """Whether it adds or multiplies more than two tensors, in LiteRT pair by pair."""
+    if not kernels.is_one_of(layer, ("Add", "Multiply", "Average")):
         return False
     shapes = (layer.get_build_config() or {}).get("input_shape")
     return shapes is not None and len(shapes) > 2
@@ -55,7 +57,7 @@ def merged(layer: Any, inputs: Any, between: Any, training: Any) -> Any:
     """A sum or product of several tensors as LiteRT computes it: pair by pair.
 
     Args:
-        layer: Add or Multiply.
+        layer: Add, Multiply, or the `add` of an average.
         inputs: more than two tensors.
         between: the FakeQuantize whose one range is that of all that come before the
             last.
@@ -71,6 +73,38 @@ def merged(layer: Any, inputs: Any, between: Any, training: Any) -> Any:
     for one in others:
         first = between.quantized(layer([first, one]), training=training)
     return layer([first, last])
+
+
+def averaged(inputs: Any, between: Any, after: Any, training: Any) -> Any:
+    """The mean of tensors. For an export their sum is rounded, and then divided.
+
+    The grid of the sum is that of the mean, so many times as large: the division by a
+    constant, which LiteRT computes with integers too, moves no code.
+
+    Args:
+        inputs: the tensors.
+        between: the FakeQuantize of sums before the last, of more than two.
+        after: the FakeQuantize of the mean, or None.
+        training: whether `between` looks at the values.
+    """
+
+    def add(pair: Any) -> Any:
+        return pair[0] + pair[1]
+
+    count = len(inputs)
+    if between is not None:
+        total = merged(add, inputs, between, training)
+    else:
+        total = inputs[0]
+        for one in inputs[1:]:
+            total = total + one
+    if after is not None and is_exporting():
+        low, high = after.ends()
+        dtype = total.dtype
+        total = ops.cast(total, "float32")
+        total = fake_quant.fake_quant(total, count * low, count * high, after.bits)
+        total = ops.cast(total, dtype)
+    return total * (1.0 / count)
 
 
 def _first(layer: Any) -> Any:

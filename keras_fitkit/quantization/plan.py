@@ -207,4 +207,7 @@ def _unknown_activation(layer: Any) -> str:
         name = activations.name_of(layer.activation)
     if name is None or name in activations.KNOWN:
         return ""
-    return f"LiteRT has no int8 kernel for its activation {name or 'function'}"
+    function = getattr(getattr(layer, "activation", None), "__name__", "over that axis")
+    return (
+        f"LiteRT has no int8 kernel for its activation {function}, which mixes values"
+    )

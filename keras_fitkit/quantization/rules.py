@@ -58,7 +58,7 @@ _MEANS = tuple(f"GlobalAveragePooling{n}D" for n in (1, 2, 3))
 _RECURRENT = ("RNN", "SimpleRNN", "LSTM", "GRU", "ConvLSTM1D", "ConvLSTM2D")
 _VOLUMES = ("Conv3D", "Conv3DTranspose")
 _ATTENTION = ("MultiHeadAttention", "GroupQueryAttention")
-_MERGES = ("Add", "Subtract", "Multiply", "Maximum", "Minimum")
+_MERGES = ("Add", "Subtract", "Multiply", "Maximum", "Minimum", "Average")
 _ACTIVATIONS = ("Activation", "ReLU", "LeakyReLU", "PReLU", "ELU", "Softmax")
 _SHAPES = ("Flatten", "Reshape", "Permute", "RepeatVector", "Identity", "UpSampling1D")
 
@@ -70,7 +70,8 @@ _KINDS: tuple[tuple[tuple[str, ...], str], ...] = (
 )
 _FLOATS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("Rescaling", "Normalization"), "it prepares the input"),
-    (("LayerNormalization", "GroupNormalization", "RMSNormalization"), "a norm"),
+    (("LayerNormalization", "GroupNormalization"), "a norm"),
+    (("RMSNormalization", "UnitNormalization"), "a norm"),
 )
 _registered: dict[type, Rule] = {}
 
@@ -137,13 +138,9 @@ def rule_of(layer: Any) -> Rule:
     for parent in type(layer).__mro__:
         if parent in _registered:
             return _registered[parent]
-    if kernels_.is_one_of(layer, _VOLUMES):
-        return Rule(INSIDE)  # LiteRT has no kernel of integers for them
-    if kernels_.is_one_of(layer, ("UpSampling2D", "Resizing")) and (
-        layer.interpolation in ("nearest", "bilinear")
-    ):
-        # LiteRT interpolates between integers of one range.
-        return Rule(THROUGH if layer.interpolation == "nearest" else SHARED)
+    special = _special(layer)
+    if special is not None:
+        return special
     names = _kernel_names(layer)
     if names:
         return Rule(WEIGHTS, names)
@@ -154,6 +151,24 @@ def rule_of(layer: Any) -> Rule:
         if kernels_.is_one_of(layer, kinds):
             return Rule(FLOAT, reason=reason)
     return Rule(FLOAT, reason=f"no rule for {type(layer).__name__}")
+
+
+def _special(layer: Any) -> Rule | None:
+    """The rule for layers whose arguments decide, and for those that LiteRT lacks."""
+    if kernels_.is_one_of(layer, _VOLUMES):
+        return Rule(INSIDE)  # LiteRT has no kernel of integers for them
+    if kernels_.is_one_of(layer, ("UpSampling2D", "Resizing")) and (
+        layer.interpolation in ("nearest", "bilinear")
+    ):
+        # LiteRT interpolates between integers of one range.
+        return Rule(THROUGH if layer.interpolation == "nearest" else SHARED)
+    if kernels_.is_one_of(layer, ("Dot",)) and not layer.normalize:
+        return Rule(OUTPUT)
+    if kernels_.is_one_of(layer, ("Lambda",)):
+        # What it computes is not known.
+        hint = "write it as an Activation or as a layer that is registered"
+        return Rule(FLOAT, reason=f"no rule for a Lambda: {hint}")
+    return None
 
 
 def kernels_of(layer: Any) -> list[Kernel]:

@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_fitkit._core import _private, arguments, kernels, mac_rules
 from keras_fitkit._core.serialization import serializable
-from keras_fitkit.quantization import activations, layer_calls, rules
+from keras_fitkit.quantization import activations, layer_calls, rules, tables
 from keras_fitkit.quantization.config import QuantizeConfig, resolve
 from keras_fitkit.quantization.fake_quantize import (
     FakeQuantize,
@@ -19,6 +19,8 @@ from keras_fitkit.quantization.fake_quantize import (
     is_float,
 )
 from keras_fitkit.quantization.kernel_grids import KernelGrids
+
+TABLE_BITS = 8  # of activations whose functions are tables in a file
 
 
 @serializable
@@ -94,13 +96,17 @@ class QuantizeWrapper(keras.layers.Wrapper):
         # Within a separable convolution, or a sum or product of more than two.
         self.middle: FakeQuantize | None = None
         self._activation = _activation_inside(self.layer)
+        self._shown = activations.of_layer(self.layer)
         if bits is None:
             return
 
+        if bits != TABLE_BITS:
+            self._shown = _no_table(self._shown)
+            self._activation = _no_table(self._activation)
         inner = self._activation
         if inner is not None and inner not in activations.FUSED:
             self.before = self._quantizer("before_activation")
-        shown = inner if inner is not None else activations.of_layer(self.layer)
+        shown = inner if inner is not None else self._shown
         if shown in activations.PRODUCT:
             sigmoid = activations.fixed_range("sigmoid", bits)
             self.gate = self._quantizer("gate", sigmoid)
@@ -171,6 +177,9 @@ class QuantizeWrapper(keras.layers.Wrapper):
         function: Any = getattr(self.layer, "activation", None)
         if self.middle is not None and self._kernels:
             outputs = self._separable(inputs, kernels_, training)
+        elif kernels.is_one_of(self.layer, ("Average",)):
+            after = self.after
+            outputs = layer_calls.averaged(inputs, self.middle, after, training)
         elif self.middle is not None:
             outputs = layer_calls.merged(self.layer, inputs, self.middle, training)
         else:
@@ -196,9 +205,11 @@ class QuantizeWrapper(keras.layers.Wrapper):
         )
 
     def _run(self, inputs: Any, args: Any, kwargs: Any, training: Any) -> Any:
-        shown = activations.of_layer(self.layer)
+        shown = self._shown
         if shown in activations.PRODUCT and self.gate is not None:
             return activations.apply(self.layer, shown, inputs, self._gated(training))
+        if shown == activations.TABLE and is_exporting():
+            return tables.marked(self.layer, inputs)
         norm = isinstance(self.layer, keras.layers.BatchNormalization)
         if norm and self.stands_alone and is_exporting():
             return layer_calls.norm_as_convolution(self.layer, inputs)
@@ -286,6 +297,8 @@ class QuantizeWrapper(keras.layers.Wrapper):
         weights = self.rule.kind in (rules.WEIGHTS, rules.INSIDE)
         if self.quantizers or (weights and self.config.weight_bits is not None):
             return True
+        if self._shown == activations.TABLE and self.config.activation_bits is not None:
+            return True  # in an export
         if not isinstance(self.layer, keras.layers.BatchNormalization):
             return False
         alone = self.stands_alone and self.config.activation_bits is not None
@@ -355,6 +368,10 @@ def _activation_inside(layer: Any) -> str | None:
     if rules.rule_of(layer).kind != rules.WEIGHTS or not hasattr(layer, "activation"):
         return None
     return activations.name_of(layer.activation)
+
+
+def _no_table(name: str | None) -> str | None:
+    return "" if name == activations.TABLE else name
 
 
 def _check_layer(layer: Any) -> None:

@@ -1,5 +1,7 @@
 """LiteRT files: made, read again, compared."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -7,11 +9,13 @@ import pytest
 from keras_fitkit.quantization import (
     FellBackToFloat,
     QuantizeConfig,
+    QuantizeWrapper,
     export_litert,
     grids,
     litert_file,
     quantize_model,
     run_litert,
+    tables,
 )
 from tests.quantization.models import FLAT, X, array, cnn, integers, mlp, trained
 
@@ -48,6 +52,11 @@ def after_two(layer):
     return lambda x: layer([x, layers.Dense(x.shape[-1], name=f"by_{layer.name}")(x)])
 
 
+@keras.saving.register_keras_serializable("tests.quantization")
+def own_activation(x):
+    return x * keras.ops.tanh(x)
+
+
 # What is called on one tensor of each shape; each gives an output of the model.
 LAYERS = {
     (12,): {
@@ -63,7 +72,9 @@ LAYERS = {
         "prelu": layers.PReLU(alpha_initializer="uniform"),
         "relu6": layers.ReLU(6.0),
         "softmax": layers.Softmax(),
-        "exponential": layers.Activation("exponential"),
+        "elu": layers.ELU(0.5),
+        "clipped": layers.ReLU(max_value=1.5),
+        "own": layers.Activation(own_activation),
         "norm": layers.BatchNormalization(),
         "reshape": layers.Reshape((3, 4)),
         "repeat": layers.RepeatVector(3),
@@ -73,6 +84,7 @@ LAYERS = {
         "maximum": after_two(layers.Maximum()),
         "minimum": after_two(layers.Minimum()),
         "concatenate": after_two(layers.Concatenate()),
+        "mean": after_two(layers.Average()),
     },
     (8, 3): {
         "conv1d": layers.Conv1D(4, 3),
@@ -80,6 +92,7 @@ LAYERS = {
         "depthwise1d": layers.DepthwiseConv1D(3),
         "separable1d": layers.SeparableConv1D(5, 3),
         "einsum": layers.EinsumDense("abc,cd->abd", (None, 5), bias_axes="d"),
+        "dot": after_two(layers.Dot(axes=(2, 2))),
         "average1d": layers.AveragePooling1D(2),
         "mean1d": layers.GlobalAveragePooling1D(),
         "double1d": layers.UpSampling1D(2),
@@ -128,6 +141,77 @@ def test_each_layer_is_at_most_a_step_away(shape, tmp_path):
     for name, want, got in zip(heads, qat(x), found, strict=True):
         step = max(np.ptp(array(want)), high - low) / 254
         assert np.abs(got - array(want)).max() <= 1.05 * step, name
+
+
+ACTIVATIONS = sorted(
+    name
+    for name, one in vars(keras.activations).items()
+    if inspect.isfunction(one)
+    and name not in ("get", "serialize", "deserialize", "sparsemax", "threshold")
+)
+
+
+def test_every_activation_of_keras_is_at_most_a_step_away(tmp_path):
+    """All but sparsemax, which mixes values, and threshold, which wants arguments."""
+    keras.utils.set_random_seed(4)
+    inputs = keras.Input((12,))
+    heads = [
+        layers.Activation(name, name=name)(layers.Dense(8)(inputs))
+        for name in ACTIVATIONS
+    ]
+    qat, left = quantize_model(keras.Model(inputs, heads), return_report=True)
+    assert len(ACTIVATIONS) > 25
+    assert list(left) == []
+    for _ in range(3):
+        qat(2 * FLAT, training=True)
+    report = export_litert(qat, tmp_path / "m.tflite", check_data=2 * FLAT)
+    assert report.float_ops == ()
+    assert [one for one in report.layers if one.max_steps > 1.01] == []
+
+
+def test_an_activation_that_mixes_values_is_refused_by_name(tmp_path):
+    model = keras.Sequential([keras.Input((12,)), layers.Dense(4, "sparsemax")])
+    qat, left = quantize_model(model, return_report=True)
+    assert [one.reason for one in left] == [
+        "LiteRT has no int8 kernel for its activation sparsemax, which mixes values"
+    ]
+    qat(FLAT, training=True)
+    with pytest.raises(FellBackToFloat, match="operations in float"):
+        export_litert(qat, tmp_path / "m.tflite")
+    assert not tables.works_alone(keras.activations.softmax)
+    assert not tables.works_alone(keras.activations.glu)
+    assert tables.works_alone(keras.activations.mish)
+
+
+def test_an_activation_without_a_grid_behind_it_is_refused(tmp_path):
+    layer = QuantizeWrapper(layers.Dense(4, "elu", name="one"), quantize_output=False)
+    model = keras.Sequential([keras.Input((12,)), layer])
+    model(FLAT, training=True)
+    with pytest.raises(ValueError, match=r"grids before and after.*one without"):
+        export_litert(model, tmp_path / "m.tflite")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_tables_in_a_chain_and_averages(count, tmp_path):
+    """Two functions after one another, ranges that are joined, several at a time."""
+    keras.utils.set_random_seed(4)
+    inputs = keras.Input((12,))
+    parts = [layers.Dense(6, name)(inputs) for name in ("elu", "mish", "selu")[:count]]
+    x = layers.Average(name="mean")(parts)
+    x = layers.Concatenate()([layers.Activation("softplus")(x), parts[0]])
+    model = keras.Model(inputs, layers.ELU()(layers.Dense(5, "softsign")(x)))
+    qat = quantize_model(model, "int8")
+    for _ in range(3):
+        qat(FLAT, training=True)
+    path = tmp_path / "m.tflite"
+    report = export_litert(qat, path, batch_size=3, io_dtype="int8", check_data=FLAT)
+    assert report.float_ops == ()
+    (mean,) = [one for one in report.layers if one.name == "quant_mean"]
+    assert mean.max_steps <= 1.01
+    assert max(one.max_steps for one in report.layers) <= 2.01
+    expected = predicted(model, FLAT)
+    assert np.abs(predicted(qat, FLAT) - expected).max() < 0.1 * np.ptp(expected)
 
 
 @pytest.mark.parametrize(
@@ -247,6 +331,11 @@ def test_what_can_only_be_float_is_allowed_and_listed(tmp_path):
     report = export_litert(qat, tmp_path / "m.tflite", check_data=x)
     assert {one.layer for one in report.float_ops} == {"norm"}
     assert "in float" in report.render()
+    assert "in float: MEAN of norm" in report.render()  # not with integers
+    assert max(one.max_steps for one in report.layers) <= 1.01
+    norm = qat.get_layer("norm")
+    assert norm.epsilon == 1e-3  # as it was
+    assert "call" not in vars(norm)
 
 
 def test_the_last_layer_is_named_too(tmp_path):
@@ -335,6 +424,18 @@ def test_several_inputs_by_name_batches_and_int8_outside(tmp_path):
     for got, want in zip(found, expected, strict=True):
         assert got.shape == want.shape
         assert np.abs(got - array(want)).max() <= 2.01 * np.ptp(array(want)) / 200
+
+
+def test_an_output_that_floats_are_made_of_stays_float_outside(tmp_path):
+    inputs = keras.Input((12,))
+    x = layers.Dense(4)(inputs)
+    model = keras.Model(inputs, [x, layers.LayerNormalization()(x)])
+    qat = quantize_model(model, "int8")
+    qat(FLAT, training=True)
+    with pytest.raises(ValueError, match="`io_dtype` must be 'float32' for a model"):
+        export_litert(qat, tmp_path / "m.tflite", io_dtype="int8")
+    assert list(tmp_path.iterdir()) == []
+    export_litert(qat, tmp_path / "m.tflite", check_data=FLAT)
 
 
 def test_a_picture(tmp_path):

@@ -89,6 +89,35 @@ def test_a_learned_step_has_the_gradient_of_lsq():
     np.testing.assert_allclose(found, [-1.5, -0.5, 0.0, 0.5, 1.5])
 
 
+def test_each_channel_s_step_has_the_gradient_of_its_weights():
+    rng = np.random.default_rng(3)
+    weight = rng.normal(size=(5, 4)).astype("float32")
+    step = np.array([[0.1, 0.3, 0.5, 2.0]], "float32")
+    of_weight, of_step = gradients(
+        lambda w, s: fake_quant.learned_weights(w, s, 3), weight, step
+    )
+    value = weight / step
+    inside = np.abs(value) <= 3
+    np.testing.assert_array_equal(of_weight, inside)
+    slope = np.where(inside, np.round(value) - value, 3 * np.sign(value))
+    np.testing.assert_allclose(of_step, slope.sum(0, keepdims=True), atol=1e-5)
+
+
+def test_a_learned_range_has_the_gradient_of_lsq_plus():
+    # 3 bits from -1 to 2.5: scale 0.5, zero on level 2. x / 0.5 + 2 = ...
+    x = np.array([-1.7, -0.6, 0.1, 0.8, 2.4, 2.9, 4.0], "float32")
+    of_x, of_low, of_high = gradients(
+        lambda *given: fake_quant.learned_range(*given, 3),
+        x,
+        np.float32(-1.0),
+        np.float32(2.5),
+    )
+    np.testing.assert_allclose(of_x, [0, 1, 1, 1, 1, 0, 0])
+    moved = (0.1 - 0.1 + 0.2 + 0.1) / 3.5  # to -0.5, 0, 1, 2.5; over the range's width
+    assert of_high == pytest.approx(2 + moved, abs=1e-5)
+    assert of_low == pytest.approx(1 - moved, abs=1e-5)
+
+
 def test_sgd_moves_a_learned_step_as_lsq_says():
     # arXiv:1902.08153: step -= rate * g * dL/dstep, g = 1 / sqrt(weights a channel * n)
     rng, rate = np.random.default_rng(2), 0.1
