@@ -7,6 +7,7 @@ from keras_fitkit import blocks as blocks
 from keras_fitkit import checkpoint as checkpoint
 from keras_fitkit import distillation as distillation
 from keras_fitkit import monitoring as monitoring
+from keras_fitkit import packing as packing
 from keras_fitkit import pruning as pruning
 from keras_fitkit import quantization as quantization
 from keras_fitkit import regularizers as regularizers
@@ -37,6 +38,11 @@ from keras_fitkit.monitoring import OverfitMonitor as OverfitMonitor
 from keras_fitkit.monitoring import OverfittingWarning as OverfittingWarning
 from keras_fitkit.monitoring import StoppingReport as StoppingReport
 from keras_fitkit.monitoring import diagnose as diagnose
+from keras_fitkit.packing import PackedFileError as PackedFileError
+from keras_fitkit.packing import PackedSize as PackedSize
+from keras_fitkit.packing import load_packed as load_packed
+from keras_fitkit.packing import packed_size as packed_size
+from keras_fitkit.packing import save_packed as save_packed
 from keras_fitkit.pruning import ChannelGroups as ChannelGroups
 from keras_fitkit.pruning import CosineSparsity as CosineSparsity
 from keras_fitkit.pruning import DropReport as DropReport
@@ -96,6 +102,8 @@ __all__ = [
     "OneShotSparsity",
     "OverfitMonitor",
     "OverfittingWarning",
+    "PackedFileError",
+    "PackedSize",
     "PolynomialSparsity",
     "PruneSchedule",
     "QuantizeConfig",
@@ -123,8 +131,11 @@ __all__ = [
     "export_litert",
     "factorize",
     "fuse",
+    "load_packed",
     "measure_latency",
     "monitoring",
+    "packed_size",
+    "packing",
     "pruning",
     "quantization",
     "quantize_model",
@@ -135,6 +146,7 @@ __all__ = [
     "report",
     "resumable",
     "run_litert",
+    "save_packed",
     "shrink",
     "sparsity_of",
     "strip_quantization",
