@@ -38,11 +38,13 @@ class NamedTensor:
         name: its path in Keras's file of weights.
         array: its values, of the type `dtype.stored`.
         dtype: its type.
+        scales: those of a grid that its layer tells of, or None.
     """
 
     name: str
     array: Any
     dtype: Dtype
+    scales: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +66,9 @@ class Content:
 
 def encode(content: Content) -> tuple[bytes, list[CodedTensor]]:
     """The bytes of the file, and its tensors as they are coded."""
-    coded = [tensors.encode(one.array, one.dtype) for one in content.tensors]
+    coded = [
+        tensors.encode(one.array, one.dtype, one.scales) for one in content.tensors
+    ]
     description = {
         "keras": content.keras,
         "config": content.config,
@@ -72,11 +76,6 @@ def encode(content: Content) -> tuple[bytes, list[CodedTensor]]:
         "assets": list(content.assets),
     }
     text = json.dumps(description, separators=(",", ":")).encode()
-    if len(text) > texts.LONGEST:
-        raise ValueError(
-            f"`model` must have a configuration of at most {texts.LONGEST} bytes. "
-            f"Received: one of {len(text)} bytes."
-        )
     parts = [MARK, texts.encode(text)]
     parts += [texts.encode(one) for one in content.assets.values()]
     parts += [one.content for one in coded]
@@ -96,7 +95,7 @@ def decode(data: bytes, max_bytes: int) -> Content:
     """
     reader = Reader(whole(data))
     description = _described(texts.decode(reader))
-    names = list(_names(description["tensors"]))
+    names = list(_names(description["tensors"], reader.left))
     assets, left = {}, max_bytes
     for name in description["assets"]:
         assets[name] = texts.decode(reader)
@@ -166,15 +165,15 @@ def _grouped(names: Sequence[str]) -> list[list[Any]]:
     ]
 
 
-def _names(groups: list[Any]) -> Iterator[str]:
-    seen = set()
+def _names(groups: list[Any], most: int) -> Iterator[str]:
+    seen: set[str] = set()
     for group in groups:
         try:
             folder, last = group
             last = range(last) if isinstance(last, int) else last
             for one in last:
                 name = f"{folder}/{one}"
-                if name in seen or not _is_safe(name):
+                if name in seen or len(seen) >= most or not _is_safe(name):
                     raise PackedFileError(f"a tensor with the name {name!r}")
                 seen.add(name)
                 yield name

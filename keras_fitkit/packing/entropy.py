@@ -105,3 +105,44 @@ def _stored(ans: Any) -> bytes:
 def _words(content: bytes | memoryview) -> Any:
     padded = bytes(content) + b"\0" * (-len(content) % 4)
     return np.frombuffer(padded, "<u4").astype(np.uint32)
+
+
+def encode_each(mask: Any, chances: Any) -> bytes:
+    """Codes booleans, each with its own probability of being True."""
+    stream = coder()
+    ans = stream.stack.AnsCoder()
+    model = stream.model.Bernoulli(perfect=False)
+    ans.encode_reverse(np.ascontiguousarray(mask, np.int32), model, chances)
+    return _stored(ans)
+
+
+class EachDecoder:
+    """Decodes what `encode_each` coded, in as many steps as it takes.
+
+    Args:
+        content: its bytes.
+    """
+
+    def __init__(self, content: bytes | memoryview) -> None:
+        stream = coder()
+        self._model = stream.model.Bernoulli(perfect=False)
+        try:
+            self._ans = stream.stack.AnsCoder(_words(content))
+        except BaseException as error:
+            raise refused(error) from error
+
+    def decode(self, chances: Any) -> Any:
+        """The next booleans.
+
+        Raises:
+            PackedFileError: these are not their bytes.
+        """
+        try:
+            return self._ans.decode(self._model, chances) == 1
+        except BaseException as error:
+            raise refused(error) from error
+
+    def finished(self) -> None:
+        """Raises PackedFileError if something is left."""
+        if not self._ans.is_empty():
+            raise PackedFileError("coded positions are left over")

@@ -12,6 +12,7 @@ import json
 import tempfile
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import h5py
 import keras
 import numpy as np
 
+from keras_fitkit._core import _private, arrays
 from keras_fitkit.packing import dtypes
 from keras_fitkit.packing.container import Content, NamedTensor
 
@@ -41,7 +43,7 @@ def taken_apart(model: Any) -> Content:
             config = json.loads(archive.read(_CONFIG))
             version = json.loads(archive.read(_METADATA))["keras_version"]
             with h5py.File(io.BytesIO(archive.read(_WEIGHTS)), "r") as file:
-                tensors = list(_tensors(file))
+                tensors = list(_tensors(file, _told_scales(model)))
             assets = {
                 name: archive.read(name)
                 for name in archive.namelist()
@@ -81,7 +83,34 @@ def put_together(
             )
 
 
-def _tensors(file: Any) -> Iterator[NamedTensor]:
+def _told_scales(model: Any) -> dict[tuple[Any, int], Any]:
+    """The scales that layers tell of, by shape and checksum of the variable.
+
+    Its place in Keras's file says nothing of the path of a variable.
+    """
+    found = {}
+    for layer in _all_layers(model, set()):
+        told = getattr(layer, "compression_info", None) or {}
+        for variable in layer.weights if told else ():
+            scale = (told.get(variable.path) or {}).get("scale")
+            if scale is not None:
+                found[_key(arrays.to_numpy(variable))] = arrays.to_numpy(scale)
+    return found
+
+
+def _all_layers(layer: Any, seen: set[int]) -> Iterator[Any]:
+    if id(layer) not in seen:
+        seen.add(id(layer))
+        yield layer
+        for child in _private.sublayers(layer):
+            yield from _all_layers(child, seen)
+
+
+def _key(array: Any) -> tuple[Any, int]:
+    return array.shape, zlib.crc32(np.ascontiguousarray(array).tobytes())
+
+
+def _tensors(file: Any, told: Mapping[Any, Any]) -> Iterator[NamedTensor]:
     found: list[str] = []
     file.visititems(lambda name, one: found.append(name) if _is_data(one) else None)
     for name in found:
@@ -95,7 +124,9 @@ def _tensors(file: Any) -> Iterator[NamedTensor]:
                 f"of the type {data.dtype}."
             )
         array = data[()] if dtype.name == "bfloat16" else data[()].astype(dtype.stored)
-        yield NamedTensor(name, np.asarray(array), dtype)
+        array = np.asarray(array)
+        scales = told.get(_key(array)) if told else None
+        yield NamedTensor(name, array, dtype, scales)
 
 
 def _is_data(one: Any) -> bool:

@@ -10,7 +10,9 @@ from keras_fitkit.packing.byte_reader import Reader, block, number
 from keras_fitkit.packing.errors import PackedFileError
 from keras_fitkit.packing.symbols import deflate, inflate
 
-LONGEST = 64 << 20  # bytes of a text
+LONGEST = 16 << 20  # bytes of a text
+_LONG = 1 << 20  # one above this is at most so many times as long as its packed form:
+_RATIO = 256
 DEFLATE, LZMA = range(2)
 _FILTERS = ({"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": 1 << 20},)
 
@@ -22,7 +24,16 @@ def _words() -> bytes:
 
 
 def encode(text: bytes) -> bytes:
-    """The smaller of the two ways."""
+    """The smaller of the two ways.
+
+    Raises:
+        ValueError: it is longer than `LONGEST`.
+    """
+    if len(text) > LONGEST:
+        raise ValueError(
+            f"`model` must have a configuration and assets of at most {LONGEST} bytes "
+            f"each. Received: one of {len(text)} bytes."
+        )
     found = {
         DEFLATE: deflate(text, _words()),
         LZMA: lzma.compress(text, lzma.FORMAT_RAW, filters=_FILTERS),
@@ -39,6 +50,8 @@ def decode(reader: Reader) -> bytes:
     """
     way, size = reader.byte(), reader.number(LONGEST)
     content = reader.block()
+    if size > max(_LONG, _RATIO * len(content)):
+        raise PackedFileError(f"a text of {size} bytes in {len(content)}")
     if way == DEFLATE:
         return inflate(content, size, _words())
     if way != LZMA:

@@ -16,8 +16,8 @@ from keras_fitkit.packing.byte_reader import Reader, number
 from keras_fitkit.packing.dtypes import Dtype
 from keras_fitkit.packing.errors import PackedFileError
 
-RAW, PARTS, CODEBOOK = range(3)
-NAMES = {RAW: "raw", PARTS: "float parts", CODEBOOK: "codebook"}
+RAW, PARTS, CODEBOOK, SAME = range(4)
+NAMES = {RAW: "raw", PARTS: "float parts", CODEBOOK: "codebook", SAME: "one value"}
 _SAMPLE = 1 << 14
 _FEW = 1 << 12  # with no more values than this, parts are not tried on large tensors
 _LARGE = 1 << 20
@@ -44,6 +44,8 @@ def encode(values: Any, dtype: Dtype) -> Coded:
     best = Coded(raw, 8.0 * values.size * dtype.size, NAMES[RAW])
     if values.size < 2:
         return best
+    if (values == values[0]).all():
+        return Coded(bytes([SAME]) + values[:1].tobytes(), 0.0, NAMES[SAME])
     found = codebook(values)
     if found is not None:
         best = min(best, _with_codebook(values, found, dtype), key=_size)
@@ -61,6 +63,8 @@ def decode(reader: Reader, count: int, dtype: Dtype) -> Any:
     way = reader.byte()
     if way == RAW:
         return np.frombuffer(reader.take(count * dtype.size), dtype.bits)
+    if way == SAME:
+        return np.repeat(np.frombuffer(reader.take(dtype.size), dtype.bits), count)
     if way == PARTS:
         return _from_parts(reader, count, dtype)
     if way == CODEBOOK:

@@ -169,7 +169,36 @@ _OF_MODELS = [
 _SHRINK = {"model": _NET, "sparsity": 0.5}
 _OPEN = keras.Sequential([keras.Input((None, 2)), keras.layers.Dense(1)])
 
+_PACKED_PATH = [
+    *bad(3, text="a path (str or os.PathLike)", error=TypeError, model=_NET),
+    *bad("no/such/m.kfz", text="a path in a folder that exists", model=_NET),
+]
+
 BAD_ARGUMENTS = {
+    "packed_size": {"model": _OF_MODELS},
+    "save_packed": {
+        "model": [
+            dataclasses.replace(one, others={"path": "m.kfz"}) for one in _OF_MODELS
+        ],
+        "path": _PACKED_PATH,
+        "overwrite": bad(
+            1, text="must be True or False", error=TypeError, model=_NET, path="m.kfz"
+        ),
+    },
+    "load_packed": {
+        "path": [dataclasses.replace(one, others={}) for one in _PACKED_PATH],
+        "custom_objects": bad(
+            [3], text="None or a dict", error=TypeError, path="m.kfz"
+        ),
+        "max_bytes": [
+            *bad(0, text="an integer >= 1", path="m.kfz"),
+            *bad("1 GiB", text="an integer >= 1", error=TypeError, path="m.kfz"),
+        ],
+        **{
+            name: bad(1, text="must be True or False", error=TypeError, path="m.kfz")
+            for name in ("compile", "safe_mode")
+        },
+    },
     "count_macs": {
         "model": _OF_MODELS,
         "input_shape": [
