@@ -49,14 +49,14 @@ DENSE_MLP = Dense(MLP, epochs=40, shift=1, dropout=0.2, rate=2e-3)
 DENSE_CNN = Dense(CNN, epochs=12, shift=2, dropout=0.3, rate=1.5e-3)
 MLP_8000 = Pruning(DENSE_MLP, nonzero=7986, passes=8)
 MLP_5000 = Pruning(MLP_8000, nonzero=5000, passes=4)
-CNN_5000 = Pruning(DENSE_CNN, nonzero=5000, passes=6, narrowed=(0.5, 0.5, 0.7))
-CNN_2000 = Pruning(CNN_5000, nonzero=2000, passes=6)
+CNN_6000 = Pruning(DENSE_CNN, nonzero=6000, passes=1, narrowed=(0.6, 0.6, 0.84))
+CNN_2000 = Pruning(CNN_6000, nonzero=2000, passes=6)
 ROWS = (
     Row("dense", DENSE_MLP),
     Row("60x", MLP_8000, clusters=8),
     Row("120x", MLP_5000, clusters=8),
     Row("dense", DENSE_CNN),
-    Row("160x", CNN_5000, clusters=8),
+    Row("160x", CNN_6000, clusters=8),
     Row("600x", CNN_2000, clusters=8),
 )
 LIMITS = {f"{MLP}/60x": (1.7, 60), f"{CNN}/160x": (0.9, 160)}
