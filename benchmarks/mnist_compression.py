@@ -13,8 +13,11 @@ makes of the file, and the bytes of the file: all of them, and those of the weig
 alone, which is what the papers count. Ratios are to 4 bytes for each parameter of the
 original net.
 
-Settings were chosen with `--validate`: trained on the first 55,000 training digits and
-tested on the other 5,000. The test digits are looked at once for each row.
+Settings are chosen with `--validate`, which tests the 5,000 training digits that are
+never trained on. The test digits are looked at once for each row. Chosen so far: those
+of "LeNet-300-100/60x". LeNet-5 with 8 and 20 filters, 80 units and one pass of pruning
+has 1.18 % of errors on the digits held back; the longer settings below are not measured
+yet.
 
 `--data` is the .npz of `keras.datasets.mnist`, which is asked for it where the option
 is missing. Each finished row is appended to `--json` and not run again, and what it was
@@ -49,7 +52,7 @@ DENSE_MLP = Dense(MLP, epochs=40, shift=1, dropout=0.2, rate=2e-3)
 DENSE_CNN = Dense(CNN, epochs=12, shift=2, dropout=0.3, rate=1.5e-3)
 MLP_8000 = Pruning(DENSE_MLP, nonzero=7986, passes=8)
 MLP_5000 = Pruning(MLP_8000, nonzero=5000, passes=4)
-CNN_6000 = Pruning(DENSE_CNN, nonzero=6000, passes=1, narrowed=(0.6, 0.6, 0.84))
+CNN_6000 = Pruning(DENSE_CNN, nonzero=6000, passes=8, narrowed=(0.5, 0.5, 0.7))
 CNN_2000 = Pruning(CNN_6000, nonzero=2000, passes=6)
 ROWS = (
     Row("dense", DENSE_MLP),
