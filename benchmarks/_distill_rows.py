@@ -71,11 +71,19 @@ class Row:
 
 
 class Shifted(keras.utils.PyDataset):
-    """Batches of digits moved by up to two pixels, another way in each epoch."""
+    """Batches of digits moved by up to `shift` pixels, another way in each epoch."""
 
-    def __init__(self, x: Any, y: Any, seed: int) -> None:
+    def __init__(
+        self,
+        x: Any,
+        y: Any,
+        seed: int,
+        shift: int = SHIFT,
+        shape: tuple[int, ...] = (784,),
+    ) -> None:
         super().__init__()
-        padded = np.pad(x.reshape(-1, 28, 28), ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT)))
+        self.shift, self._shape = shift, shape
+        padded = np.pad(x.reshape(-1, 28, 28), ((0, 0), (shift, shift), (shift, shift)))
         self._views = np.lib.stride_tricks.sliding_window_view(padded, (28, 28), (1, 2))
         self._y, self._rng = y, np.random.default_rng(seed)
         self.on_epoch_end()
@@ -87,8 +95,9 @@ class Shifted(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         """A batch."""
         rows = self._order[index * TEACHER_BATCH : (index + 1) * TEACHER_BATCH]
-        down, right = self._rng.integers(2 * SHIFT + 1, size=(2, len(rows)))
-        return self._views[rows, down, right].reshape(-1, 784), self._y[rows]
+        down, right = self._rng.integers(2 * self.shift + 1, size=(2, len(rows)))
+        found = self._views[rows, down, right].reshape(-1, *self._shape)
+        return found, self._y[rows]
 
     def on_epoch_end(self) -> None:
         """Another order."""
