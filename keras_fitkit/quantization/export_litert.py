@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_fitkit._core import arguments, arrays, files, graph, layers
+from keras_fitkit._core import arguments, arrays, files, graph, layers, rewrite
 from keras_fitkit.quantization import (
     checker,
     convert,
@@ -22,10 +22,7 @@ from keras_fitkit.quantization.config import FLOATS
 from keras_fitkit.quantization.export_report import ExportReport
 from keras_fitkit.quantization.fake_quantize import FakeQuantize
 from keras_fitkit.quantization.litert_file import LiteRTModel, interpreter_module
-from keras_fitkit.quantization.quantize_model import (
-    strip_quantization,
-    without_blocks,
-)
+from keras_fitkit.quantization.quantize_model import strip_quantization
 from keras_fitkit.quantization.wrapper import QuantizeWrapper
 
 MODES = ("auto", *convert.MODES)
@@ -108,8 +105,8 @@ def export_litert(
     _check_calibrated(mode, quantizers, calibration)
     _check_io(io_dtype, mode)
     _check_backend()
-    if mode == "int8" and not wrappers:
-        traps.warn_if_slow(without_blocks(model, None)[0])
+    if mode in convert.CALIBRATED and not wrappers:
+        model, allow_float = _without_blocks(model, mode, allow_float)
     plain = model
     if wrappers and not (mode == "int8" and quantizers):
         # Without ranges the weights alone are on a grid: they are floats on it now.
@@ -143,6 +140,20 @@ def export_litert(
         (*allowed, *refused),
         **compared,
     )
+
+
+def _without_blocks(
+    model: Any, mode: str, allow_float: Sequence[str]
+) -> tuple[Any, Sequence[str]]:
+    """The model as the converter sees it, so that the checker sees as much.
+
+    Each layer of a block is compared, and named where it is in float.
+    """
+    plain, gone = rewrite.expanded(model)
+    if mode == "int8":
+        traps.warn_if_slow(plain)
+    # As expanded layers are named.
+    return plain, [*allow_float, *(f"{one}_*" for one in allow_float if gone)]
 
 
 def _check_model(model: Any) -> None:
