@@ -198,7 +198,8 @@ def in_model(preset: str, tensor: Tensor) -> list[Any]:
     """The layers of a preset that can stand at the input of a model."""
     if len(tensor.shape) != 4:
         return []
-    made = IMAGE[preset]((0.0, 255.0), {"seed": None})
+    dtype = tensor.dtype if keras.backend.is_float_dtype(tensor.dtype) else None
+    made = IMAGE[preset]((0.0, 255.0), {"seed": None, "dtype": dtype})
     return [layer for layer in made if isinstance(layer, GEOMETRIC)]
 
 
