@@ -65,6 +65,31 @@ def test_noise_of_tables_has_its_width():
     assert abs(found.std() - 0.1) < 4 * 0.0005
 
 
+def test_noise_of_tensors_is_seeded():
+    x = keras.ops.zeros((4, 3))
+    one, two = (
+        keras.ops.convert_to_numpy(kf.augmentation("tabular-light", seed=s)(x))
+        for s in (1, 1)
+    )
+    if keras.backend.backend() != "tensorflow":  # there a tf.data graph draws
+        np.testing.assert_array_equal(one, two)
+    assert one.std() > 0
+
+
+def test_what_noise_cannot_be_added_to_is_refused():
+    augment = kf.augmentation("tabular-light")
+    with pytest.raises(ValueError, match=r"`x` must be of floats.*int64.*Scale"):
+        augment(np.arange(6).reshape(3, 2))
+    for one in ({"a": np.zeros((2, 3))}, [[0.0, 1.0]]):
+        with pytest.raises(TypeError, match="`x` must be one array or tensor"):
+            augment(one)
+
+
+def test_each_layer_draws_for_itself():
+    made = kf.augmentation("image-light", seed=3).layers
+    assert [one.seed for one in made] == [3, 4]
+
+
 def test_what_cannot_be_mixed_is_refused():
     x, y = batch()
     augment = kf.augmentation("image-cutmix")
