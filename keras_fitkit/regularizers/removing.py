@@ -16,6 +16,7 @@ from keras_fitkit.regularizers.report import RegularizedLayer
 
 # Active in training alone, whatever they do.
 RANDOM = (
+    layers.ActivityRegularization,
     layers.GaussianNoise,
     AdjustableNoise,
     layers.RandAugment,

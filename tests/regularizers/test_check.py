@@ -268,7 +268,7 @@ def test_rows_that_are_no_numbers_or_of_another_shape():
     assert "1 inputs, and the data 2" in pair.of("shape")[0].text
     listed = kf.check(SMALL, (rows().tolist(), labels()), (rows(50), labels(50)))
     assert "np.array(x)" in only(listed, "data").fix
-    assert listed.render().count("not checked") == 1  # one reason, one line
+    assert listed.render().count("\nnot checked") == 1  # one reason, one line
 
 
 def test_text_for_a_model_that_reads_it():
@@ -400,6 +400,9 @@ def test_tokens_are_not_numbers_to_scale():
     model.compile("sgd", "sparse_categorical_crossentropy")
     tokens = np.random.default_rng(0).integers(0, 900, (ROWS, 5))
     assert kf.check(model, (tokens[:150], labels(150)), (tokens[150:], labels(50))).ok
+    tokens[199, 2] = 900
+    found = kf.check(model, (tokens[:150], labels(150)), (tokens[150:], labels(50)))
+    assert "has rows 0 to 899" in only(found, "tokens").text
 
 
 def test_rows_in_both_parts():

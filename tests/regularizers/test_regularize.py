@@ -386,6 +386,7 @@ def test_none_takes_everything_out():
             layers.SpatialDropout1D(0.2),
             layers.Bidirectional(layers.GRU(3, recurrent_dropout=0.1, **kernel)),
             layers.Dropout(0.5),
+            layers.ActivityRegularization(0.1),
             layers.Dense(
                 2, kernel_constraint=keras.constraints.MaxNorm(3), name="head", **kernel
             ),

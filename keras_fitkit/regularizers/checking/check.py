@@ -25,6 +25,7 @@ RULES: dict[str, Callable[[Subject], Iterable[Finding]]] = {
     "nothing learns": rules_losses.nothing_learns,
     "not numbers": rules_shapes.not_numbers,
     "shape": rules_shapes.other_shape,
+    "tokens": rules_shapes.tokens,
     "labels": rules_labels.of_classes,
     "targets": rules_labels.of_numbers,
     "finite labels": rules_labels.not_finite,
@@ -41,7 +42,14 @@ RULES: dict[str, Callable[[Subject], Iterable[Finding]]] = {
     "other classes": rules_split.other_classes,
 }
 # What breaks in validation rows as it does in training rows.
-OF_VALIDATION = ("not numbers", "shape", "labels", "finite labels", "not finite")
+OF_VALIDATION = (
+    "not numbers",
+    "shape",
+    "tokens",
+    "labels",
+    "finite labels",
+    "not finite",
+)
 
 
 def check(model: Any, data: Any, validation_data: Any = None) -> CheckReport:
@@ -49,8 +57,8 @@ def check(model: Any, data: Any, validation_data: Any = None) -> CheckReport:
 
     - The loss takes logits and gets probabilities, or the other way round; a softmax of
       one unit; targets that the last activation cannot give.
-    - Labels out of range, one-hot where class numbers belong, text, NaN, all of one
-      class.
+    - Labels or tokens out of range, one-hot where class numbers belong, text, NaN, all
+      of one class.
     - Inputs that are not scaled, hold NaN, are constant, no numbers, or of another
       shape than the model takes; targets in thousands.
     - No validation data, validation rows that are training rows, or the same data;

@@ -69,6 +69,32 @@ def other_shape(subject: Subject) -> Iterator[Finding]:
         yield Finding("shape", "error", text, fix, {"shape": str(shape)})
 
 
+def tokens(subject: Subject) -> Iterator[Finding]:
+    """Numbers that an embedding has no row for: on a GPU nobody says so."""
+    tensors, leaves = _inputs(subject), keras.tree.flatten(subject.whole_x)
+    if len(tensors) != len(leaves):
+        return
+    found = graph.flat(subject.model)
+    by_name = {tensor.name: tensor for tensor in tensors}
+    for place, one in enumerate(subject.inputs):
+        tensor, values = by_name.get(one.name, tensors[place]), leaves[place]
+        for call in found.users(tensor):
+            rows = int(getattr(call.operation, "input_dim", 0))
+            known = isinstance(call.operation, keras.layers.Embedding)
+            if not known or values.dtype.kind not in "fiu" or not values.size:
+                continue
+            low, high = int(values.min()), int(values.max())
+            if low >= 0 and high < rows:
+                continue
+            text = f"the tokens of '{one.name}' go from {low} to {high}, and "
+            text += f"'{call.path}' has rows 0 to {rows - 1}"
+            fix = f"keras.layers.Embedding({high + 1}, ...)"
+            if low < 0:
+                fix = "Number the tokens from 0: keras.layers.TextVectorization"
+            evidence = {"low": low, "high": high, "rows": rows}
+            yield Finding("tokens", "error", text, fix, evidence)
+
+
 def _fits(wanted: tuple[int | None, ...], shape: tuple[int, ...]) -> bool:
     """Whether Keras takes it: an axis of 1 at the end may be there or not."""
     if len(wanted) == len(shape) + 1 and wanted[-1] == 1:
