@@ -271,6 +271,9 @@ def test_rows_that_are_no_numbers_or_of_another_shape():
     assert listed.render().count("\nnot checked") == 1  # one reason, one line
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="the others have no text tensors"
+)
 def test_text_for_a_model_that_reads_it():
     import tensorflow as tf
 
