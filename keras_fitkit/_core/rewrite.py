@@ -297,7 +297,10 @@ def expanded(
 
 
 def without_blocks(
-    model: Any, *choices: tuple[str, Any], keep: str = ""
+    model: Any,
+    *choices: tuple[str, Any],
+    keep: str = "",
+    whole: tuple[type, ...] = (),
 ) -> tuple[Any, ...]:
     """A model whose blocks are plain layers, and the same selections by paths.
 
@@ -305,6 +308,7 @@ def without_blocks(
         model: functional or Sequential.
         choices: the names of arguments that select layers, and what was given.
         keep: the argument whose layers are not expanded; "" for none.
+        whole: classes of layers that are not expanded either. Defaults to none.
 
     Returns:
         The model and the selections, in their order. What meant a layer that is gone
@@ -315,7 +319,10 @@ def without_blocks(
     # By path: the copies of layers that are given as themselves are other objects.
     stay = {path for path, layer in before.items() if kept.takes(path, layer)}
     plain, gone = expanded(
-        model, lambda path, layer: path in stay or kept.takes(path, layer)
+        model,
+        lambda path, layer: (
+            isinstance(layer, whole) or path in stay or kept.takes(path, layer)
+        ),
     )
     if plain is model:
         return (plain, *(given for _, given in choices))

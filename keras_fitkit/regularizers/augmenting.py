@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -13,7 +14,8 @@ from keras_fitkit._core import arguments
 
 Tensor: TypeAlias = Any
 Range = tuple[float, float]
-Maker = Callable[[Range, dict[str, Any]], list[Any]]
+Own = Callable[[], dict[str, Any]]  # what each layer gets, with a seed of its own
+Maker = Callable[[Range, Own], list[Any]]
 
 TABULAR = {"tabular-light": 0.05, "tabular-medium": 0.1, "tabular-strong": 0.2}
 # They leave the values of pixels alone, whatever their range.
@@ -25,36 +27,36 @@ GEOMETRIC = (
 )
 
 
-def _digits(values: Range, own: dict[str, Any]) -> list[Any]:
+def _digits(values: Range, own: Own) -> list[Any]:
     return [
-        layers.RandomTranslation(0.1, 0.1, fill_mode="nearest", **own),
-        layers.RandomRotation(0.03, fill_mode="nearest", **own),
-        layers.RandomZoom(0.1, 0.1, fill_mode="nearest", **own),
+        layers.RandomTranslation(0.1, 0.1, fill_mode="nearest", **own()),
+        layers.RandomRotation(0.03, fill_mode="nearest", **own()),
+        layers.RandomZoom(0.1, 0.1, fill_mode="nearest", **own()),
     ]
 
 
-def _light(values: Range, own: dict[str, Any]) -> list[Any]:
+def _light(values: Range, own: Own) -> list[Any]:
     return [
-        layers.RandomFlip("horizontal", **own),
-        layers.RandomTranslation(0.125, 0.125, **own),
+        layers.RandomFlip("horizontal", **own()),
+        layers.RandomTranslation(0.125, 0.125, **own()),
     ]
 
 
-def _medium(values: Range, own: dict[str, Any]) -> list[Any]:
-    return [*_light(values, own), layers.RandAugment(values, 2, 0.3, **own)]
+def _medium(values: Range, own: Own) -> list[Any]:
+    return [*_light(values, own), layers.RandAugment(values, 2, 0.3, **own())]
 
 
-def _strong(values: Range, own: dict[str, Any]) -> list[Any]:
+def _strong(values: Range, own: Own) -> list[Any]:
     return [
         *_light(values, own),
-        layers.RandAugment(values, 2, 0.5, **own),
-        layers.RandomErasing(0.25, value_range=values, **own),
-        layers.MixUp(0.2, **own),
+        layers.RandAugment(values, 2, 0.5, **own()),
+        layers.RandomErasing(0.25, value_range=values, **own()),
+        layers.MixUp(0.2, **own()),
     ]
 
 
-def _cutmix(values: Range, own: dict[str, Any]) -> list[Any]:
-    return [*_light(values, own), layers.CutMix(1.0, **own)]
+def _cutmix(values: Range, own: Own) -> list[Any]:
+    return [*_light(values, own), layers.CutMix(1.0, **own())]
 
 
 IMAGE: dict[str, Maker] = {
@@ -129,7 +131,9 @@ class Augmentation:
         layers: those of `keras.layers` that it applies; none for tables.
 
     Raises:
-        ValueError: what is given is no batch of images, or the labels cannot be mixed.
+        TypeError: what is given is no array.
+        ValueError: it is no batch of images, or of whole numbers where noise is added,
+            or the labels cannot be mixed.
 
     Example:
         >>> import numpy as np, keras_fitkit as kf
@@ -143,15 +147,21 @@ class Augmentation:
         self.layers: list[Any] = []
         self._noise = TABULAR.get(preset, 0.0)
         self._draws = np.random.default_rng(seed)
+        self._generator = keras.random.SeedGenerator(seed)
         self._seed = seed
         if preset in IMAGE:
-            self.layers = IMAGE[preset](value_range, {"seed": seed})
+            self.layers = IMAGE[preset](value_range, _own(seed))
 
     def __call__(
         self, x: Tensor, y: Tensor = None, sample_weight: Tensor = None
     ) -> Any:
         """The batch, changed."""
         rest = [one for one in (y, sample_weight) if one is not None]
+        if hasattr(x, "iloc"):  # a pandas DataFrame
+            x = x.to_numpy()
+        if not hasattr(x, "shape"):
+            allowed = "one array or tensor with a batch of rows"
+            raise TypeError(arguments.message("x", allowed, x))
         arrays = isinstance(x, np.ndarray)
         if self._noise:
             x = self._noisy(x)
@@ -183,6 +193,10 @@ class Augmentation:
         return found["images"], found["labels"]
 
     def _noisy(self, x: Tensor) -> Tensor:
+        kind = keras.backend.standardize_dtype(x.dtype)
+        if not keras.backend.is_float_dtype(kind):
+            hint = "Scale the features to 1 first; noise of .05 is lost in whole ones."
+            raise ValueError(arguments.message("x", "of floats", kind, hint))
         if isinstance(x, np.ndarray):
             draw = self._draws.normal(0.0, self._noise, x.shape)
             return (x + draw).astype(x.dtype)
@@ -191,14 +205,23 @@ class Augmentation:
 
             shape = tf.shape(x)
             return x + tf.random.normal(shape, 0.0, self._noise, x.dtype, self._seed)
-        return x + keras.random.normal(x.shape, 0.0, self._noise, x.dtype)
+        return x + keras.random.normal(
+            x.shape, 0.0, self._noise, kind, seed=self._generator
+        )
+
+
+def _own(seed: int | None, **more: Any) -> Own:
+    """Seeds that follow each other: from the same one two layers draw the same."""
+    count = itertools.count(0 if seed is None else seed)
+    return lambda: {"seed": None if seed is None else next(count), **more}
 
 
 def in_model(preset: str, tensor: Tensor) -> list[Any]:
     """The layers of a preset that can stand at the input of a model."""
     if len(tensor.shape) != 4:
         return []
-    made = IMAGE[preset]((0.0, 255.0), {"seed": None})
+    dtype = tensor.dtype if keras.backend.is_float_dtype(tensor.dtype) else None
+    made = IMAGE[preset]((0.0, 255.0), _own(None, dtype=dtype))
     return [layer for layer in made if isinstance(layer, GEOMETRIC)]
 
 

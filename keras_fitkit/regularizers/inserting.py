@@ -9,21 +9,21 @@ from typing import Any
 import keras
 from keras import layers
 
-from keras_fitkit._core import graph
+from keras_fitkit._core import graph, rewrite
 from keras_fitkit._core._private import GraphNode
 from keras_fitkit._core.graph import Call
 from keras_fitkit._core.rewrite import Replacement, Rewriter
 from keras_fitkit.regularizers import augmenting, configs, placing
 from keras_fitkit.regularizers.adjustable import AdjustableDropout, AdjustableNoise
-from keras_fitkit.regularizers.choosing import Chosen
+from keras_fitkit.regularizers.choosing import Chosen, is_outside
 from keras_fitkit.regularizers.preset import Preset
 from keras_fitkit.regularizers.report import RegularizedLayer
 
-PARTS = {
-    "dropout": "elements",
-    "spatial_dropout": "channels",
-    "stochastic_depth": "examples",
-}
+SPATIAL = (
+    layers.SpatialDropout1D,
+    layers.SpatialDropout2D,
+    layers.SpatialDropout3D,
+)
 SCALING = (layers.Rescaling, layers.Normalization, layers.Resizing, layers.CenterCrop)
 
 
@@ -50,14 +50,14 @@ class _Drop:
     def make(self, name: str) -> Any:
         """The layer."""
         format_ = getattr(self.place.layer, "data_format", None)
+        before = self.place.call.operation
+        whole = isinstance(before, keras.layers.Layer)  # and not one of keras.ops
         return AdjustableDropout(
             self.rate,
-            parts=PARTS[self.place.kind],
+            parts=placing.PARTS[self.place.kind],
             data_format=format_,
             name=name,
-            dtype=self.place.call.operation.dtype_policy
-            if isinstance(self.place.call.operation, keras.layers.Layer)
-            else None,
+            dtype=(before if whole else self.place.layer).dtype_policy,
         )
 
 
@@ -77,6 +77,8 @@ class Inserter(Rewriter):
         self._penalty = settings.preset.regularizer
         self._drops: dict[int, list[_Drop]] = {}
         self._dropouts: dict[int, Call] = {}
+        self._depths: dict[int, float] = {}  # of the layers that are there
+        self._owners = placing.owners(model)
         self._find_drops(model)
         self._noisy: dict[int, Any] = {}
         if settings.preset.noise is not None:
@@ -85,21 +87,48 @@ class Inserter(Rewriter):
     def _find_drops(self, model: Any) -> None:
         for one in placing.dropouts(model):
             self._dropouts.setdefault(id(one.operation), one)
+        still = 0
+        nested = _frozen_models(model)
         for place in placing.places(model):
             rate = self._settings.rate(place.kind)
-            if rate is not None and self._means(place):
+            if rate is None or not self._means(place):
+                continue
+            if place.frozen or place.call.path.startswith(nested):
+                still += 1
+            else:
                 self._add(rate, place)
-        rate = self._settings.preset.stochastic_depth
-        if rate is not None:
-            found = placing.branches(model)
-            if not found:
-                self._say(model.name, False, "has no residual branches to drop")
-            for number, place in enumerate(found):
-                if self._means(place):
-                    self._add(rate * (number + 1) / len(found), place)
+        if still:
+            text = f"no dropout among frozen layers, {still} places"
+            self._say(model.name, False, text)
+        if self._settings.preset.stochastic_depth is not None:
+            self._find_branches(model, self._settings.preset.stochastic_depth)
+
+    def _find_branches(self, model: Any, last: float) -> None:
+        """Rates on a line over the branches, those that are dropped already too."""
+        there = {
+            one.key: one
+            for one in self._dropouts.values()
+            if placing.kind_of(one) == placing.DEPTH
+        }
+        new = {one.call.key: one for one in placing.branches(model)}
+        ends = [
+            call.key
+            for call in graph.flat(model).nodes
+            if call.key in there or call.key in new
+        ]
+        if not ends:
+            self._say(model.name, False, "has no residual branches to drop")
+        for number, key in enumerate(ends):
+            rate = last * (number + 1) / len(ends)
+            if key in there:
+                self._depths.setdefault(id(there[key].operation), rate)
+            elif self._means(new[key]) and not new[key].frozen:
+                self._add(rate, new[key])
 
     def _means(self, place: placing.Place) -> bool:
         end = place.call
+        if is_outside(end.path, place.owner):
+            return self._chosen.takes(end.path, end.operation)
         taken = self._chosen.takes(place.owner, place.layer)
         return taken and not self._chosen.excludes(end.path, end.operation)
 
@@ -151,7 +180,8 @@ class Inserter(Rewriter):
 
     def _with_noise(self, tensor: Any) -> Any:
         noise = self._settings.preset.noise or 0.0
-        return AdjustableNoise(noise, name=self.free_name("input_noise"))(tensor)
+        name = self.free_name("input_noise")
+        return AdjustableNoise(noise, name=name, dtype=tensor.dtype)(tensor)
 
     def call(
         self, path: str, node: GraphNode, args: Sequence[Any], kwargs: dict[str, Any]
@@ -171,10 +201,12 @@ class Inserter(Rewriter):
 
     def replace(self, path: str, layer: Any) -> Replacement | None:
         """The layer with another configuration, where it gets one."""
+        if placing.is_dropout(layer):
+            owner = self._owners.get(id(layer))
+            taken = self._chosen.takes_dropout(path, layer, owner)
+            return self._rated(path, layer) if taken else None
         if not self._chosen.takes(path, layer):
             return None
-        if placing.is_dropout(layer):
-            return self._rated(path, layer)
         config = layer.get_config()
         done: list[str] = []
         if self._penalty is not None:
@@ -217,24 +249,27 @@ class Inserter(Rewriter):
 
     def _rated(self, path: str, layer: Any) -> Replacement | None:
         """A dropout layer at the new rate, adjustable where Keras's can be."""
-        kind = _kind(layer, self._dropouts[id(layer)])
+        kind = placing.kind_of(self._dropouts[id(layer)]) or "dropout"
         rate = self._settings.rate(kind)
-        if rate is None:
+        if rate is not None and kind == placing.DEPTH:
+            rate = self._depths.get(id(layer))
+        config = layer.get_config()
+        if rate is None or "rate" not in config:
             return None
-        self._say(path, True, f"rate {layer.rate:g} -> {rate:g}")
-        config = {**layer.get_config(), "rate": rate}
-        shaped = getattr(layer, "noise_shape", None) is not None
-        spatial = (
-            layers.SpatialDropout1D,
-            layers.SpatialDropout2D,
-            layers.SpatialDropout3D,
-        )
-        plain = type(layer) is layers.Dropout and not shaped
-        if not plain and not isinstance(layer, spatial):
-            return type(layer).from_config(config)
+        before = getattr(layer, "current", layer.rate)  # a schedule may have moved it
+        self._say(path, True, f"rate {before:g} -> {rate:g}")
+        shape = getattr(layer, "noise_shape", None)
+        spatial = isinstance(layer, SPATIAL)
+        # As the layer drops, not as one would be put here.
+        parts = "channels" if spatial else "elements"
+        if shape is not None:
+            parts = placing.PARTS[kind]
+        known = shape is None or parts != "elements"
+        if not spatial and not (type(layer) is layers.Dropout and known):
+            return type(layer).from_config({**config, "rate": rate})
         return AdjustableDropout(
             rate,
-            parts="channels" if isinstance(layer, spatial) else "elements",
+            parts=parts,
             data_format=getattr(layer, "data_format", None),
             seed=config.get("seed"),
             name=layer.name,
@@ -242,16 +277,13 @@ class Inserter(Rewriter):
         )
 
 
-def _kind(layer: Any, call: Call) -> str:
-    if type(layer).__name__ == "StochasticDepth":
-        return "stochastic_depth"
-    if isinstance(layer, AdjustableDropout):
-        return {parts: kind for kind, parts in PARTS.items()}[layer.parts]
-    sizes = call.inputs[0].shape[1:]
-    # Pooled features may keep their axes: 1 x 1 x channels is a row.
-    images = len(sizes) > 2 and sum(size != 1 for size in sizes) > 1
-    spatial = type(layer).__name__.startswith("SpatialDropout")
-    return "spatial_dropout" if images or spatial else "dropout"
+def _frozen_models(model: Any) -> tuple[str, ...]:
+    """The beginnings of the paths of what is in nested models that are frozen."""
+    return tuple(
+        f"{path}/"
+        for path, layer in rewrite.paths_of(model)[0].items()
+        if isinstance(layer, keras.Model) and not layer.trainable
+    )
 
 
 def _has_kernels(layer: Any) -> bool:

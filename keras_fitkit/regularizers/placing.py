@@ -50,6 +50,11 @@ NORMS = (
     layers.GroupNormalization,
     layers.RMSNormalization,
 )
+# Whole examples of a branch, whoever wrote the layer.
+DEPTHS = ("StochasticDepth", "DropPath")
+DEPTH = "stochastic_depth"
+# What each kind of dropout drops as one, for `AdjustableDropout`.
+PARTS = {"dropout": "elements", "spatial_dropout": "channels", DEPTH: "examples"}
 # Gates, and what is a distribution: dropping parts of them means something else.
 NOT_HIDDEN = ("linear", "sigmoid", "hard_sigmoid", "softmax", "log_softmax")
 ACTIVATIONS = (
@@ -96,12 +101,14 @@ class Place:
         owner: the path of the layer with weights whose features these are.
         layer: that layer.
         kind: "dropout", "spatial_dropout" or "stochastic_depth".
+        frozen: whether neither that layer nor those that take the features are trained.
     """
 
     call: Call
     owner: str
     layer: Any
     kind: str
+    frozen: bool = False
 
 
 def places(model: Any) -> list[Place]:
@@ -122,7 +129,8 @@ def places(model: Any) -> list[Place]:
         elif owner is not None:
             spatial = isinstance(_inner(owner.operation), CONVOLUTIONS)
             here = "spatial_dropout" if spatial and kind != "pooling" else "dropout"
-            result[end.key] = Place(end, owner.path, owner.operation, here)
+            frozen = _is_frozen(found, end, owner)
+            result[end.key] = Place(end, owner.path, owner.operation, here, frozen)
     # A nested model that is called twice has each of its layers once.
     return [one for key, one in result.items() if key not in refused]
 
@@ -139,13 +147,12 @@ def branches(model: Any) -> list[Place]:
             continue
         end = _branch_end(found, call)
         producer = None if end is None else found.producer(end)
-        if producer is None or is_dropout(producer.operation):
+        if producer is None or kind_of(producer) == DEPTH:
             continue
         owner = _owner(found, producer)
         if owner is not None:
-            result.append(
-                Place(producer, owner.path, owner.operation, "stochastic_depth")
-            )
+            frozen = _is_frozen(found, call, owner)
+            result.append(Place(producer, owner.path, owner.operation, DEPTH, frozen))
     return result
 
 
@@ -158,11 +165,12 @@ def _branch_end(found: Graph[Call], call: Call) -> Any:
     # A shortcut with a projection: the branch has more kernels than it.
     before = [_before(found, one) for one in (first, second)]
     common = [one for one in found.nodes if one.key in before[0] & before[1]]
-    counts = []
-    for end in (first, second):
-        inside = found.between(common[-1].outputs[0], end) if common else []
-        counts.append(sum(map(_weighty, inside)))
-    if 0 in counts or counts[0] == counts[1]:
+    if not common:
+        return None
+    inside = [found.between(common[-1].outputs[0], end) for end in (first, second)]
+    counts = [sum(map(_weighty, calls)) for calls in inside]
+    # A pooled shortcut has no kernel; one whose calls are not known has no calls.
+    if not all(inside) or counts[0] == counts[1]:
         return None
     return first if counts[0] > counts[1] else second
 
@@ -185,7 +193,61 @@ def dropouts(model: Any) -> list[Call]:
 
 def is_dropout(layer: Any) -> bool:
     """Whether a layer drops something, of Keras, of this package or of a block."""
-    return isinstance(layer, DROPOUTS) or type(layer).__name__ == "StochasticDepth"
+    return isinstance(layer, DROPOUTS) or type(layer).__name__ in DEPTHS
+
+
+def kind_of(call: Call) -> str | None:
+    """What a dropout layer drops, in the words of `Place.kind`; None for no dropout."""
+    layer = call.operation
+    if not is_dropout(layer):
+        return None
+    if type(layer).__name__ in DEPTHS:
+        return DEPTH
+    if isinstance(layer, AdjustableDropout):
+        return {parts: kind for kind, parts in PARTS.items()}[layer.parts]
+    shape = getattr(layer, "noise_shape", None)
+    if shape is not None and len(shape) > 1:
+        if all(size == 1 for size in shape[1:]):
+            return DEPTH
+        if len(shape) > 2 and all(size == 1 for size in shape[1:-1]):
+            return "spatial_dropout"
+    sizes = call.inputs[0].shape[1:]
+    # Pooled features may keep their axes: 1 x 1 x channels is a row.
+    images = len(sizes) > 2 and sum(size != 1 for size in sizes) > 1
+    spatial = type(layer).__name__.startswith("SpatialDropout")
+    return "spatial_dropout" if images or spatial else "dropout"
+
+
+def owners(model: Any) -> dict[int, Call]:
+    """The layer whose features each dropout layer drops, by the id of the latter."""
+    found = graph.flat(model)
+    result: dict[int, Call] = {}
+    for call in found.nodes:
+        owner = _owner(found, call) if is_dropout(call.operation) else None
+        if owner is not None:
+            result.setdefault(id(call.operation), owner)
+    return result
+
+
+def _is_frozen(found: Graph[Call], end: Call, owner: Call) -> bool:
+    """Whether nothing is trained on either side: features that are fixed."""
+    if _is_trained(owner.operation):
+        return False
+    waiting, seen = list(found.consumers(end)), {end.key}
+    while waiting:
+        call = waiting.pop()
+        if call.key in seen:
+            continue
+        seen.add(call.key)
+        if _is_trained(call.operation):
+            return False
+        if not _weighty(call):
+            waiting += found.consumers(call)
+    return True
+
+
+def _is_trained(layer: Any) -> bool:
+    return bool(getattr(layer, "trainable_variables", None))
 
 
 def _kind(call: Call) -> str | None:
@@ -267,9 +329,10 @@ def _is_gate(found: Graph[Call], call: Call, hops: int = 6) -> bool:
         if following is None:
             return False
         operation = following.operation
-        if isinstance(operation, layers.Multiply) or (
+        product = isinstance(operation, layers.Multiply) or (
             type(operation).__name__ == "Multiply"
-        ):
+        )
+        if product and len(following.inputs) > 1:  # a number only scales
             return True
         call = following
     return False

@@ -83,6 +83,7 @@ class Preset:
                 check_rate(name, value)
             else:
                 arguments.number(name, value, low=0, include_low=name != "max_norm")
+        penalty(self.l1, self.l2, self.orthogonal)  # refuses what is no one penalty
 
     def _given(self) -> dict[str, Any]:
         fields = (*IN_MODEL, "weight_decay", "label_smoothing", "augment")

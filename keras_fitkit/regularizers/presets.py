@@ -90,7 +90,18 @@ class PresetTable:
         return self.render()
 
     def __repr__(self) -> str:
-        return f"<PresetTable: {len(self.presets)} presets>"
+        return self.render()  # so that a prompt shows the table
+
+    def __rich__(self) -> Any:
+        """A table for rich, which Keras brings."""
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table("preset", "what it sets", "source", "conversion")
+        for one in self.presets:
+            cells = (one.name, _settings(one), one.source, one.conversion)
+            table.add_row(*map(Text, cells))
+        return table
 
     def _repr_html_(self) -> str:
         rows = "".join(

@@ -12,7 +12,11 @@ from keras_fitkit._core import arguments, rewrite, selection
 from keras_fitkit._core.layers import check_keras_model, leaf_layers
 from keras_fitkit._core.selection import Selection
 from keras_fitkit.regularizers import augmenting, opening, presets
-from keras_fitkit.regularizers.adjustable import check_rate
+from keras_fitkit.regularizers.adjustable import (
+    AdjustableDropout,
+    AdjustableNoise,
+    check_rate,
+)
 from keras_fitkit.regularizers.choosing import Chosen
 from keras_fitkit.regularizers.inserting import Inserter, Settings
 from keras_fitkit.regularizers.preset import Preset
@@ -113,7 +117,11 @@ def regularize(
         allowed = "alone: it takes regularization away"
         raise ValueError(arguments.message("preset", allowed, preset, hint))
     plain, layers, exclude = rewrite.without_blocks(
-        source, ("layers", layers), ("exclude", exclude), keep="exclude"
+        source,
+        ("layers", layers),
+        ("exclude", exclude),
+        keep="exclude",
+        whole=(AdjustableDropout, AdjustableNoise),  # their rates stay variables
     )
     chosen = Chosen(plain, layers, exclude)
     done = (
@@ -217,6 +225,12 @@ def _preset(preset: Any) -> Preset:
 def _nothing_done(model: Any, report: RegularizationReport, removes: bool) -> None:
     reasons = "; ".join(map(str, report.kept))
     hint = f"Layers that stay: {reasons}." if reasons else ""
+    if not reasons and not removes:
+        hint = (
+            "Penalties are for layers with kernels; dropout is for what comes after "
+            "the activations of hidden layers, not after the head. Do `layers` and "
+            "`exclude` leave any of these?"
+        )
     allowed = (
         "a model with regularization to take away"
         if removes

@@ -16,6 +16,7 @@ from keras_fitkit.regularizers.report import RegularizedLayer
 
 # Active in training alone, whatever they do.
 RANDOM = (
+    layers.ActivityRegularization,
     layers.GaussianNoise,
     AdjustableNoise,
     layers.RandAugment,
@@ -40,7 +41,8 @@ class Remover(Rewriter):
     def __init__(self, model: Any, chosen: Chosen) -> None:
         super().__init__()
         self.rows: list[RegularizedLayer] = []
-        self._takes = chosen.takes
+        self._chosen = chosen
+        self._owners = placing.owners(model)
         self._told: set[str] = set()
 
     def call(
@@ -48,8 +50,12 @@ class Remover(Rewriter):
     ) -> Any:
         """The call, or what goes into it."""
         layer = node.operation
-        random = placing.is_dropout(layer) or isinstance(layer, RANDOM)
-        if not random or not self._takes(path, layer):
+        if placing.is_dropout(layer):
+            owner = self._owners.get(id(layer))
+            gone = self._chosen.takes_dropout(path, layer, owner)
+        else:
+            gone = isinstance(layer, RANDOM) and self._chosen.takes(path, layer)
+        if not gone:
             return super().call(path, node, args, kwargs)
         if path not in self._told:
             self._told.add(path)
@@ -58,7 +64,7 @@ class Remover(Rewriter):
 
     def replace(self, path: str, layer: Any) -> Replacement | None:
         """The layer without penalties and rates of its own."""
-        if not self._takes(path, layer):
+        if placing.is_dropout(layer) or not self._chosen.takes(path, layer):
             return None
         config, done = configs.without(layer.get_config())
         if not done:

@@ -35,7 +35,18 @@ def test_images_of_arrays(preset):
     np.testing.assert_array_equal(made, again)
 
 
-@pytest.mark.parametrize("preset", ["image-light", "image-strong", "tabular-medium"])
+STRONG = pytest.param(
+    "image-strong",
+    marks=pytest.mark.skipif(
+        keras.backend.backend() == "jax",
+        reason="tracing Keras's RandAugment costs half a minute of CPU time there",
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    "preset", ["image-light", "image-cutmix", STRONG, "tabular-medium"]
+)
 def test_a_dataset(preset):
     import tensorflow as tf
 
@@ -43,7 +54,8 @@ def test_a_dataset(preset):
     if preset.startswith("tabular"):
         x = x.reshape(6, -1)
     weights = np.ones(6, "float32")
-    values = (x, y) if preset == "image-strong" else (x, y, weights)
+    mixed = preset in ("image-strong", "image-cutmix")
+    values = (x, y) if mixed else (x, y, weights)
     data = tf.data.Dataset.from_tensor_slices(values).batch(3)
     found = list(data.map(kf.augmentation(preset)))
     assert len(found) == 2
@@ -63,6 +75,31 @@ def test_noise_of_tables_has_its_width():
     assert found.dtype == x.dtype
     # .1 / sqrt(2 * 20,000) is the standard error
     assert abs(found.std() - 0.1) < 4 * 0.0005
+
+
+def test_noise_of_tensors_is_seeded():
+    x = keras.ops.zeros((4, 3))
+    one, two = (
+        keras.ops.convert_to_numpy(kf.augmentation("tabular-light", seed=s)(x))
+        for s in (1, 1)
+    )
+    if keras.backend.backend() != "tensorflow":  # there a tf.data graph draws
+        np.testing.assert_array_equal(one, two)
+    assert one.std() > 0
+
+
+def test_what_noise_cannot_be_added_to_is_refused():
+    augment = kf.augmentation("tabular-light")
+    with pytest.raises(ValueError, match=r"`x` must be of floats.*int64.*Scale"):
+        augment(np.arange(6).reshape(3, 2))
+    for one in ({"a": np.zeros((2, 3))}, [[0.0, 1.0]]):
+        with pytest.raises(TypeError, match="`x` must be one array or tensor"):
+            augment(one)
+
+
+def test_each_layer_draws_for_itself():
+    made = kf.augmentation("image-light", seed=3).layers
+    assert [one.seed for one in made] == [3, 4]
 
 
 def test_what_cannot_be_mixed_is_refused():

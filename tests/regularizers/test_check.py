@@ -40,7 +40,8 @@ def labels(count=ROWS, classes=3):
 def look(model, x=None, y=None, validation=True):
     x = rows() if x is None else x
     y = labels(len(x)) if y is None else y
-    other = (rows(50, seed=1), labels(50)) if validation else None
+    # Other rows, of the same kind.
+    other = (x[:50] + 1e-3, y[:50]) if validation else None
     return kf.check(model, (x, y), other)
 
 
@@ -174,6 +175,28 @@ def test_a_subclassed_model_is_judged_by_its_outputs():
 
 
 @pytest.mark.parametrize(
+    ("activation", "logits", "found"), [(None, True, 0), ("sigmoid", True, 1)]
+)
+def test_a_linear_output_that_lies_in_0_to_1_is_no_sigmoid(activation, logits, found):
+    class Mine(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.head = layers.Dense(
+                1, activation, kernel_initializer="ones", bias_initializer="zeros"
+            )
+
+        def call(self, inputs):
+            return self.head(inputs)
+
+    x = np.random.default_rng(0).uniform(0.05, 0.2, (ROWS, 4)).astype("float32")
+    model = Mine()
+    model(x[:2])
+    model.compile("sgd", losses.BinaryCrossentropy(from_logits=logits))
+    report = look(model, x, labels(classes=2))
+    assert len(report.findings) == found
+
+
+@pytest.mark.parametrize(
     ("activation", "target", "share"),
     [("relu", -1.0, "50%"), ("sigmoid", 2.0, "50%"), ("tanh", -3.0, "50%")],
 )
@@ -203,6 +226,108 @@ def test_labels(loss, units, y, text, fix):
     found = only(look(classes(units, activation, loss=loss), y=y), "labels")
     assert text in found.text
     assert fix in found.fix
+
+
+def test_labels_of_steps_and_pixels_are_no_one_hot_labels():
+    """As many steps, or columns, as there are classes."""
+    inputs = keras.Input((8, 4))
+    words = keras.Model(inputs, layers.Dense(8)(inputs))
+    words.compile("sgd", losses.SparseCategoricalCrossentropy(from_logits=True))
+    x = np.random.default_rng(0).normal(size=(60, 8, 4)).astype("float32")
+    y = np.random.default_rng(1).integers(0, 8, (60, 8))
+    assert kf.check(words, (x[:40], y[:40]), (x[40:], y[40:])).findings == ()
+
+
+@pytest.mark.parametrize(
+    ("y", "text", "fix"),
+    [
+        (np.array(["cat", "dog"] * 100), "no numbers: 'cat'", "return_inverse"),
+        (labels().astype(object), "no numbers: '0'", 'np.asarray(y, "float32")'),
+        (np.zeros(ROWS, int), "all 200 labels of 'output' are class 0", "split"),
+    ],
+)
+def test_labels_that_are_text_or_one_class(y, text, fix):
+    found = only(look(SMALL, y=y), "labels")
+    assert text in found.text
+    assert fix in found.fix
+
+
+def test_rows_that_are_no_numbers_or_of_another_shape():
+    other = (rows(50, seed=1), labels(50))
+    found = kf.check(SMALL, (rows().astype(object), labels()), other)
+    assert "Python objects" in only(found, "not numbers").text
+    x = np.array([["a", 1.0, 2.0, 3.0]] * 100 + [["b", 1.5, 2.5, 3.0]] * 100, object)
+    found = kf.check(SMALL, (x, labels()), (rows(50), labels(50)))
+    assert "str: 'a'" in only(found, "not numbers").text
+    wide = kf.check(SMALL, (rows(features=5), labels()), (rows(50, 5, 1), labels(50)))
+    assert "keras.Input((5,))" in only(wide, "shape").fix
+    x = rows(ROWS).reshape(ROWS, 2, 2)
+    found = kf.check(SMALL, (x, labels()), (rows(50, seed=1), labels(50)))
+    assert only(found, "shape").fix == "x = x.reshape(-1, 4)"
+    pair = kf.check(SMALL, ((rows(), rows()), labels()), (rows(50), labels(50)))
+    assert "1 inputs, and the data 2" in pair.of("shape")[0].text
+    listed = kf.check(SMALL, (rows().tolist(), labels()), (rows(50), labels(50)))
+    assert "np.array(x)" in only(listed, "data").fix
+    assert listed.render().count("\nnot checked") == 1  # one reason, one line
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="the others have no text tensors"
+)
+def test_text_for_a_model_that_reads_it():
+    import tensorflow as tf
+
+    words = layers.TextVectorization(vocabulary=["good", "bad"])
+    model = keras.Sequential(
+        [words, layers.Embedding(4, 2), layers.GlobalAveragePooling1D()]
+    )
+    model.add(layers.Dense(3, "softmax"))
+    x = np.array(["good one", "bad one"] * 20)
+    model(tf.constant(x[:2]))
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    assert not kf.check(model, (x, labels(40))).of("not numbers")
+
+
+def test_all_labels_and_numbers_of_arrays_are_looked_at():
+    x, y = rows(9000), labels(9000)
+    y[8123], x[7654, 2] = 3, np.nan
+    report = kf.check(SMALL, (x, y), (rows(50, seed=1), labels(50)))
+    assert report.rows == 2048
+    assert "go from 0 to 3" in report.of("labels")[0].text
+    assert report.of("not finite")[0].text == (
+        "1 of 9,000 rows of 'x' hold NaN or infinity, in column 2"
+    )
+
+
+def test_the_validation_rows_are_looked_at_too():
+    x, y = rows(60, seed=1), labels(60)
+    broken = np.where(x > 2, np.nan, x)
+    found = only(kf.check(SMALL, (rows(), labels()), (broken, y)), "not finite")
+    assert found.text.startswith("in the validation data: ")
+    found = only(kf.check(SMALL, (rows(), labels()), (x, y + 1)), "labels")
+    assert "in the validation data: the labels" in found.text
+    found = only(kf.check(SMALL, (rows(), labels()), (x * 255, y)), "scaled otherwise")
+    assert found.evidence["validation"] == pytest.approx(np.abs(x * 255).mean(), 1e-5)
+    only(kf.check(SMALL, (rows(), labels()), (x,)), "no validation")
+
+
+def test_parts_that_are_split_by_class():
+    x = rows(60, seed=1)
+    sorted_ = kf.check(SMALL, (rows(), labels() % 2), (x, labels(60)))
+    found = only(sorted_, "other classes", "warning")
+    assert found.evidence == {"classes": [2]}
+    assert "stratify=y" in found.fix
+    gone = kf.check(SMALL, (rows(), labels()), (x, labels(60) % 2))
+    assert "in no validation row: 2" in only(gone, "other classes", "warning").text
+
+
+def test_targets_in_thousands():
+    price = rows()[:, 0] * 5e4 + 3e5
+    found = only(look(net(layers.Dense(1)), y=price), "unscaled", "warning")
+    assert found.evidence["mean"] == pytest.approx(price.mean(), rel=1e-4)
+    scaled = net(layers.Dense(1), layers.Rescaling(5e4, 3e5))
+    assert look(scaled, y=price).ok
+    assert look(net(layers.Dense(1), loss="msle"), y=np.abs(price)).ok
 
 
 def test_targets_that_are_repeated_or_all_the_same():
@@ -278,6 +403,9 @@ def test_tokens_are_not_numbers_to_scale():
     model.compile("sgd", "sparse_categorical_crossentropy")
     tokens = np.random.default_rng(0).integers(0, 900, (ROWS, 5))
     assert kf.check(model, (tokens[:150], labels(150)), (tokens[150:], labels(50))).ok
+    tokens[199, 2] = 900
+    found = kf.check(model, (tokens[:150], labels(150)), (tokens[150:], labels(50)))
+    assert "has rows 0 to 899" in only(found, "tokens").text
 
 
 def test_rows_in_both_parts():
@@ -315,8 +443,9 @@ def test_imbalance_against_accuracy():
     found = only(look(model, y=y), "imbalance", "warning")
     assert found.evidence["share"] == 0.95
     assert "class_weight={0: 0.53, 1: 10.0}" in found.fix  # 200 / (2 * 190), / (2 * 10)
-    model = net(layers.Dense(1, "sigmoid"), metrics=[keras.metrics.AUC()], **common)
-    assert look(model, y=y).ok
+    for metrics in ([keras.metrics.AUC()], ["accuracy", keras.metrics.AUC()]):
+        model = net(layers.Dense(1, "sigmoid"), metrics=metrics, **common)
+        assert look(model, y=y).ok  # the advice is followed
 
 
 def test_a_rare_class_among_many():
@@ -378,7 +507,7 @@ def test_data_sets_of_every_kind():
         def __getitem__(self, index):
             return x[index * 20 : index * 20 + 20], y[index * 20 : index * 20 + 20]
 
-    other = (rows(50, seed=1), labels(50))
+    other = (x[:50] + 1e-3, labels(50))
     dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(32)
     for data in (dataset, Data(), [x, y], (x, y, np.ones(ROWS))):
         report = kf.check(SMALL, data, other)

@@ -144,6 +144,79 @@ def test_a_dropout_that_is_there_gets_the_rate():
     same(model, new)
 
 
+def test_a_dropout_goes_with_the_layer_before_it():
+    model = small(layers.Dropout(0.1, name="drop"))
+    new = kf.regularize(model, dropout=0.4, layers="one")
+    assert new.get_layer("drop").current == pytest.approx(0.4)
+    assert "relu_dropout" not in names(new)
+    new = kf.regularize(model, dropout=0.4, exclude="one")
+    assert new.get_layer("drop").rate == 0.1
+    assert "drop" in names(kf.regularize(new, "none", exclude="one"))
+    bare = kf.regularize(new, "none", layers="one")
+    assert "drop" not in names(bare)
+    assert "relu_dropout" in names(bare)
+
+
+def test_rates_stay_variables_where_it_is_called_again():
+    new = kf.regularize(small(), dropout=0.0, noise=0.1)
+    new.get_layer("one_dropout").strength.assign(0.25)  # as a schedule does
+    again = kf.regularize(new, l2=1e-3)
+    assert names(again) == names(new)
+    assert again.get_layer("one_dropout").current == pytest.approx(0.25)
+    assert again.get_layer("input_noise").current == pytest.approx(0.1)
+    other, report = kf.regularize(again, dropout=0.5, return_report=True)
+    assert other.get_layer("one_dropout").current == pytest.approx(0.5)
+    assert "one_dropout: rate 0.25 -> 0.5" in str(report)
+
+
+def test_precision_stays_that_of_the_layers():
+    inputs = keras.Input((4,), dtype="float16")
+    x = layers.Dense(4, name="one", dtype="float16")(inputs)
+    x = keras.ops.relu(x)
+    model = keras.Model(inputs, layers.Dense(2, name="head", dtype="float16")(x))
+    new = kf.regularize(model, dropout=0.2, noise=0.1)
+    added = [one for one in new.layers if hasattr(one, "strength")]
+    assert [one.compute_dtype for one in added] == ["float16", "float16"]
+    assert {one.strength.dtype for one in added} == {"float32"}
+
+
+def test_a_number_is_no_gate():
+    inputs = keras.Input((4,))
+    x = layers.Dense(4, "relu", name="one")(inputs) * 2.0
+    model = keras.Model(inputs, layers.Dense(2, name="head")(x))
+    assert "one_dropout" in names(kf.regularize(model, dropout=0.2))
+
+
+def test_a_frozen_base_gets_no_dropout_and_the_head_does():
+    inner = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            layers.Conv2D(4, 3, activation="relu", name="conv"),
+            layers.Conv2D(4, 3, activation="relu", name="last"),
+        ],
+        name="base",
+    )
+    inner.trainable = False
+    inputs = keras.Input((8, 8, 3))
+    x = layers.GlobalAveragePooling2D(name="pool")(inner(inputs, training=False))
+    model = keras.Model(inputs, layers.Dense(2, name="head")(x))
+    for excluded in (None, inner, "base"):
+        new, report = kf.regularize(
+            model, dropout=0.3, exclude=excluded, return_report=True
+        )
+        assert names(new) == ["base", "pool", "pool_dropout", "head"]
+        assert names(new.get_layer("base")) == ["conv", "last"]
+        same(model, new)
+        assert ("no dropout among frozen layers, 2 places" in str(report)) == (
+            excluded is None
+        )
+    there = keras.Model(
+        inputs, layers.Dense(2, name="head")(layers.Dropout(0.1, name="drop")(x))
+    )
+    new = kf.regularize(there, dropout=0.3, exclude="base")
+    assert new.get_layer("drop").current == pytest.approx(0.3)
+
+
 def test_an_excluded_dropout_stays_and_is_not_doubled():
     model = small(layers.Dropout(0.1, name="drop"))
     new = kf.regularize(model, dropout=0.4, exclude="drop")
@@ -313,6 +386,7 @@ def test_none_takes_everything_out():
             layers.SpatialDropout1D(0.2),
             layers.Bidirectional(layers.GRU(3, recurrent_dropout=0.1, **kernel)),
             layers.Dropout(0.5),
+            layers.ActivityRegularization(0.1),
             layers.Dense(
                 2, kernel_constraint=keras.constraints.MaxNorm(3), name="head", **kernel
             ),
@@ -357,6 +431,35 @@ def test_residual_branches_get_deeper_rates():
     rates = [new.get_layer(f"out{n}_dropout").current for n in range(4)]
     np.testing.assert_allclose(rates, [0.025, 0.05, 0.075, 0.1], rtol=1e-6)
     assert new.get_layer("out3_dropout").parts == "examples"
+    same(model, new)
+
+
+def test_stochastic_depth_that_is_there_gets_the_line_and_no_dropout_rate():
+    inputs = keras.Input((8, 8, 4))
+    x = layers.Conv2D(4, 3, padding="same", name="stem")(inputs)
+    ends = (
+        layers.Dropout(0.2, noise_shape=(None, 1, 1, 1), name="keras"),
+        kf.blocks.StochasticDepth(0.2, name="block"),
+        layers.Dropout(0.2, name="plain"),
+    )
+    for number, end in enumerate(ends):
+        y = layers.Conv2D(4, 3, padding="same", name=f"conv{number}")(x)
+        x = layers.Add(name=f"add{number}")([x, end(y)])
+    # a shortcut without weights
+    y = layers.Conv2D(4, 3, 2, padding="same", name="conv3")(x)
+    x = layers.Add(name="add3")([layers.MaxPooling2D(1, 2, name="pool")(x), y])
+    model = keras.Model(inputs, layers.Flatten(name="flat")(x))
+    new = kf.regularize(model, "stochastic-depth")
+    found = ("keras", "block", "plain_dropout", "conv3_dropout")
+    # the block of this package is expanded into a Keras layer
+    rates = [getattr(one, "current", one.rate) for one in map(new.get_layer, found)]
+    np.testing.assert_allclose(rates, [0.025, 0.05, 0.075, 0.1], rtol=1e-6)
+    assert {getattr(new.get_layer(one), "parts", "examples") for one in found} == {
+        "examples"
+    }
+    dropped = kf.regularize(model, dropout=0.4)
+    assert dropped.get_layer("keras").rate == pytest.approx(0.2)
+    assert dropped.get_layer("block").rate == pytest.approx(0.2)
     same(model, new)
 
 

@@ -11,6 +11,7 @@ from keras_fitkit.regularizers.checking import (
     rules_inputs,
     rules_labels,
     rules_losses,
+    rules_shapes,
     rules_split,
 )
 from keras_fitkit.regularizers.checking.report import SEVERITIES, CheckReport, Finding
@@ -22,6 +23,9 @@ RULES: dict[str, Callable[[Subject], Iterable[Finding]]] = {
     "reach of the activation": rules_losses.out_of_reach,
     "dropout at the end": rules_losses.dropout_at_the_end,
     "nothing learns": rules_losses.nothing_learns,
+    "not numbers": rules_shapes.not_numbers,
+    "shape": rules_shapes.other_shape,
+    "tokens": rules_shapes.tokens,
     "labels": rules_labels.of_classes,
     "targets": rules_labels.of_numbers,
     "finite labels": rules_labels.not_finite,
@@ -33,7 +37,19 @@ RULES: dict[str, Callable[[Subject], Iterable[Finding]]] = {
     "data": rules_split.broken,
     "no validation": rules_split.no_validation,
     "duplicates": rules_split.shared_rows,
+    "unscaled targets": rules_labels.unscaled,
+    "scaled otherwise": rules_split.scaled_otherwise,
+    "other classes": rules_split.other_classes,
 }
+# What breaks in validation rows as it does in training rows.
+OF_VALIDATION = (
+    "not numbers",
+    "shape",
+    "tokens",
+    "labels",
+    "finite labels",
+    "not finite",
+)
 
 
 def check(model: Any, data: Any, validation_data: Any = None) -> CheckReport:
@@ -41,16 +57,19 @@ def check(model: Any, data: Any, validation_data: Any = None) -> CheckReport:
 
     - The loss takes logits and gets probabilities, or the other way round; a softmax of
       one unit; targets that the last activation cannot give.
-    - Labels out of range, one-hot where class numbers belong, NaN.
-    - Inputs that are not scaled, hold NaN, or are constant.
-    - No validation data, validation rows that are training rows, or the same data.
+    - Labels or tokens out of range, one-hot where class numbers belong, text, NaN, all
+      of one class.
+    - Inputs that are not scaled, hold NaN, are constant, no numbers, or of another
+      shape than the model takes; targets in thousands.
+    - No validation data, validation rows that are training rows, or the same data;
+      validation that is scaled otherwise or has other classes.
     - One class so frequent that accuracy is high without a model.
     - Dropout after the last layer with weights; nothing that is trained.
 
     It looks at up to 2,048 rows of each part (20,000 of arrays for rows that are in
-    both), calls the model once on 64 of them in inference mode, and leaves random
-    states as they were. A model or data that it cannot read is no error: what was not
-    checked is listed with the reason.
+    both, all labels of arrays, all inputs up to 200 MB for NaN), calls the model on 64
+    of them in inference mode, and leaves random states as they were. A model or data
+    that it cannot read is no error: what was not checked is listed with the reason.
 
     Args:
         model: a Keras model, compiled as for `fit`.
@@ -92,17 +111,17 @@ def check(model: Any, data: Any, validation_data: Any = None) -> CheckReport:
         unread=unread or unread_too,
         broken=(*broken, *broken_too),
     )
-    findings: list[Finding] = []
-    unchecked: dict[str, str] = {}
-    for name, rule in RULES.items():
-        try:
-            for one in rule(subject):
-                findings.append(one)
-        except CannotCheck as error:
-            unchecked[name] = str(error)
-        except Exception as error:  # a model or data of a kind nobody thought of
-            told = str(error).splitlines()[0] if str(error) else ""
-            unchecked[name] = f"{type(error).__name__}: {told}"
+    findings, unchecked = _found(subject, RULES)
+    if validation is not None and validation_data is not data:
+        rules = {name: RULES[name] for name in OF_VALIDATION}
+        known = {one.rule for one in findings}
+        findings += [
+            dataclasses.replace(one, text=f"in the validation data: {one.text}")
+            for one in _found(subject.of_validation(), rules)[0]
+            if one.rule not in known
+        ]
+    if any(one.rule == "labels" and one.severity == "error" for one in findings):
+        findings = [one for one in findings if one.rule != "other classes"]
     findings.sort(key=lambda one: SEVERITIES.index(one.severity))
     return CheckReport(
         tuple(_plain(one) for one in findings),
@@ -111,6 +130,24 @@ def check(model: Any, data: Any, validation_data: Any = None) -> CheckReport:
         validation.rows if validation is not None else 0,
         sample.origin if sample is not None else unread,
     )
+
+
+def _found(
+    subject: Subject, rules: dict[str, Callable[[Subject], Iterable[Finding]]]
+) -> tuple[list[Finding], dict[str, str]]:
+    """The findings of rules, and why some could not be checked."""
+    findings: list[Finding] = []
+    unchecked: dict[str, str] = {}
+    for name, rule in rules.items():
+        try:
+            for one in rule(subject):
+                findings.append(one)
+        except CannotCheck as error:
+            unchecked[name] = str(error)
+        except Exception as error:  # a model or data of a kind nobody thought of
+            told = str(error).splitlines()[0] if str(error) else ""
+            unchecked[name] = f"{type(error).__name__}: {told}"
+    return findings, unchecked
 
 
 def _plain(finding: Finding) -> Finding:

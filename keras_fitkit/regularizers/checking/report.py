@@ -110,8 +110,15 @@ class CheckReport:
             lines.append(f"{one.severity:<8}{one.rule}: {one.text}")
             first, *rest = one.fix.splitlines()
             lines += [f"    fix {first}", *(f"        {line}" for line in rest)]
-        lines += [f"not checked {rule}: {why}" for rule, why in self.unchecked.items()]
+        lines += [f"not checked {rules}: {why}" for why, rules in self._reasons()]
         return "\n".join(lines)
+
+    def _reasons(self) -> list[tuple[str, str]]:
+        """Each reason for which something was not checked, and the rules."""
+        found: dict[str, list[str]] = {}
+        for rule, why in self.unchecked.items():
+            found.setdefault(why, []).append(rule)
+        return [(why, ", ".join(rules)) for why, rules in found.items()]
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain values that `json.dumps` takes."""
@@ -130,8 +137,8 @@ class CheckReport:
             severity = Text(one.severity, style=colours[one.severity])
             told = Text(f"{one.text}\n").append(one.fix, style="bold")
             table.add_row(severity, Text(one.rule), told)
-        for rule, why in self.unchecked.items():
-            table.add_row(Text("not checked", style="dim"), Text(rule), Text(why))
+        for why, rules in self._reasons():
+            table.add_row(Text("not checked", style="dim"), Text(rules), Text(why))
         return table
 
     def __str__(self) -> str:
@@ -143,7 +150,7 @@ class CheckReport:
     def _repr_html_(self) -> str:
         told = [
             (one.severity, one.rule, one.text, one.fix) for one in self.findings
-        ] + [("not checked", rule, why, "") for rule, why in self.unchecked.items()]
+        ] + [("not checked", rules, why, "") for why, rules in self._reasons()]
         rows = "".join(
             "<tr>"
             + "".join(f"<td>{html.escape(cell)}</td>" for cell in row[:3])

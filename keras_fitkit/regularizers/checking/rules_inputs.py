@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_fitkit.regularizers.checking.report import Finding
@@ -18,13 +19,16 @@ LISTED = 5
 
 def not_finite(subject: Subject) -> Iterator[Finding]:
     """NaN or infinity: after one such row every weight is NaN."""
+    leaves = keras.tree.flatten(subject.whole_x)
+    places = {one.name: leaf for one, leaf in zip(subject.inputs, leaves, strict=True)}
     for one in _numbers(subject):
-        bad = ~np.isfinite(one.values)
+        values = np.asarray(places[one.name])
+        bad = ~np.isfinite(values)
         rows = int(bad.reshape(len(bad), -1).any(1).sum())
         if not rows:
             continue
         where = ""
-        if one.values.ndim == 2:
+        if values.ndim == 2:
             columns = np.flatnonzero(bad.any(0))
             where = f", in {_columns(columns)}"
         text = (

@@ -13,7 +13,10 @@ from keras_fitkit.regularizers.checking.rules_losses import CROSS_ENTROPIES
 from keras_fitkit.regularizers.checking.subject import CannotCheck, Head, Subject
 
 RULE = "labels"
+LARGE = 1000.0  # mean or deviation of targets
 MOST = 0.8  # share of one class from which accuracy says little
+SEVERAL = 8  # labels: below this one class may be chance
+SEEING = ("auc", "f1", "fbeta", "precision", "recall", "iou", "balanced")
 RARE = 0.05  # of the rarest beside the most frequent class
 
 
@@ -36,7 +39,8 @@ def of_classes(subject: Subject) -> Iterator[Finding]:
     for head in _labelled(subject):
         kind = head.loss.kind if head.loss is not None else None
         if head.targets.dtype.kind not in "fiub":
-            raise CannotCheck(f"the labels of '{head.name}' are no numbers")
+            yield _text(head)
+            continue
         if kind == "sparse":
             yield from _sparse(head)
         elif kind == "categorical":
@@ -45,11 +49,22 @@ def of_classes(subject: Subject) -> Iterator[Finding]:
             yield from _binary(head)
 
 
+def _text(head: Head) -> Finding:
+    values = head.targets.reshape(-1)
+    text = f"the labels of '{head.name}' are no numbers: {str(values[0])!r} ..."
+    fix = "classes, y = np.unique(y, return_inverse=True)  # class numbers"
+    if not isinstance(values[0], (str, bytes)):
+        fix = 'y = np.asarray(y, "float32")'
+    return Finding(RULE, "error", text, fix, {"dtype": str(values.dtype)})
+
+
 def _sparse(head: Head) -> Iterator[Finding]:
     values, units = head.targets, head.units
     if units is None or units < 2:
         return
-    if values.ndim > 1 and values.shape[-1] == units:
+    # As many steps or columns as classes are no one-hot labels.
+    rank = 2 if head.values is None else head.values.ndim
+    if values.ndim == rank and values.shape[-1] == units:
         text = f"the labels of '{head.name}' are one-hot, shape {values.shape}, and "
         text += f"{head.loss.name} takes class numbers"  # type: ignore[union-attr]
         fix = "keras.losses.CategoricalCrossentropy(), or y = y.argmax(axis=-1)"
@@ -140,37 +155,56 @@ def imbalance(subject: Subject) -> Iterator[Finding]:
     """One class so frequent that accuracy is high without a model."""
     names = metric_names(subject.model)
     accurate = [one for one in names if "acc" in one.lower()]
+    others = [one.lower() for one in names]
     for head in _labelled(subject):
         if head.loss is None or head.loss.kind not in CROSS_ENTROPIES:
             continue
-        counts = _counts(head)
-        if counts is None or not accurate:
+        counts = counted(head)
+        if counts is None:
             continue
-        share = float(counts.max() / counts.sum())
-        rarest = float(counts[counts > 0].min() / counts.max())
-        if share < MOST and (rarest > RARE or len(counts) < 3):
+        if np.count_nonzero(counts) == 1 and counts.sum() >= SEVERAL:
+            yield _one_class(head, int(counts.argmax()), subject.arrays)
             continue
-        common = int(counts.argmax())
-        weights = counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1))
-        told = {place: round(float(w), 2) for place, w in enumerate(weights)}
-        text = (
-            f"{share:.1%} of the labels of '{head.name}' are class {common}: always "
-            f"saying so has an accuracy of {share:.3f}"
-        )
-        severity = "warning"
-        if share < MOST:
-            text = (
-                f"the rarest class of '{head.name}' has {rarest:.1%} as many rows as "
-            )
-            text += "the most frequent one: accuracy hardly sees it"
-            severity = "note"
-        few = dict(list(told.items())[:10])
-        fix = (
-            'metrics=[keras.metrics.AUC(name="auc")] or F1Score beside accuracy'
-            f"\nmodel.fit(..., class_weight={few}{' ...' if len(told) > 10 else ''})"
-        )
-        evidence = {"share": share, "class": common, "metrics": accurate}
-        yield Finding("imbalance", severity, text, fix, evidence)
+        if not accurate or any(word in one for one in others for word in SEEING):
+            continue
+        yield from _rare(head, counts, accurate)
+
+
+def _rare(head: Head, counts: Any, accurate: list[str]) -> Iterator[Finding]:
+    share = float(counts.max() / counts.sum())
+    rarest = float(counts[counts > 0].min() / counts.max())
+    if share < MOST and (rarest > RARE or len(counts) < 3):
+        return
+    common = int(counts.argmax())
+    weights = counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    told = {place: round(float(w), 2) for place, w in enumerate(weights)}
+    text = (
+        f"{share:.1%} of the labels of '{head.name}' are class {common}: always "
+        f"saying so has an accuracy of {share:.3f}"
+    )
+    severity = "warning"
+    if share < MOST:
+        text = f"the rarest class of '{head.name}' has {rarest:.1%} as many rows as "
+        text += "the most frequent one: accuracy hardly sees it"
+        severity = "note"
+    few = dict(list(told.items())[:10])
+    fix = (
+        'metrics=[keras.metrics.AUC(name="auc")] or F1Score beside accuracy'
+        f"\nmodel.fit(..., class_weight={few}{' ...' if len(told) > 10 else ''})"
+    )
+    evidence = {"share": share, "class": common, "metrics": accurate}
+    yield Finding("imbalance", severity, text, fix, evidence)
+
+
+def _one_class(head: Head, place: int, whole: bool) -> Finding:
+    count = len(head.targets)
+    text = f"all {count:,} labels of '{head.name}' are class {place}"
+    fix = "Look at how the rows are split: sorted by class?"
+    if not whole:
+        text = f"the first {count:,} labels of '{head.name}' are all class {place}"
+        fix = "Sorted rows? dataset.shuffle(rows) before .batch, more than one class."
+    evidence = {"class": place, "rows": count}
+    return Finding(RULE, "error" if whole else "warning", text, fix, evidence)
 
 
 def accuracy_of_numbers(subject: Subject) -> Iterator[Finding]:
@@ -187,11 +221,33 @@ def accuracy_of_numbers(subject: Subject) -> Iterator[Finding]:
             yield Finding("metric", "warning", text, fix, {"metrics": accurate})
 
 
-def _counts(head: Head) -> Any:
+def unscaled(subject: Subject) -> Iterator[Finding]:
+    """Targets in thousands: a last layer of small weights takes long to get there."""
+    for head in _labelled(subject):
+        if head.loss is None or head.loss.kind != "regression" or not head.seen:
+            continue
+        values = head.targets
+        relative = any(word in head.loss.name.lower() for word in ("percent", "log"))
+        finite = values.dtype.kind in "fiu" and np.isfinite(values).all()
+        if relative or head.activation != "linear" or not finite:
+            continue
+        mean, deviation = float(values.mean()), float(values.std())
+        if max(abs(mean), deviation) > LARGE:
+            text = f"the targets of '{head.name}' are not scaled: mean {mean:.4g}, "
+            text += f"deviation {deviation:.4g}"
+            fix = (
+                "mean, deviation = y.mean(), y.std()\n"
+                "y = (y - mean) / deviation  # and back after predict"
+            )
+            evidence = {"mean": mean, "deviation": deviation}
+            yield Finding("unscaled", "warning", text, fix, evidence)
+
+
+def counted(head: Head) -> Any:
     """How often each class occurs; None where there are no classes."""
     values = head.targets
     if head.loss is not None and head.loss.kind == "categorical":
-        if values.ndim != 2:
+        if values.ndim != 2 or not np.allclose(values.sum(-1), 1, atol=1e-3):
             return None
         return np.bincount(values.argmax(-1), minlength=values.shape[-1])
     flat = values.reshape(len(values), -1)

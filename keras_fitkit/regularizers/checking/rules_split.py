@@ -9,7 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_fitkit.regularizers.checking import rules_labels
 from keras_fitkit.regularizers.checking.report import Finding
+from keras_fitkit.regularizers.checking.rules_losses import CROSS_ENTROPIES
 from keras_fitkit.regularizers.checking.subject import (
     HASHED,
     HASHED_BYTES,
@@ -20,6 +22,9 @@ from keras_fitkit.regularizers.checking.subject import (
 
 ALL = 0.95  # of the validation rows, from which they are the training data
 MANY = 0.01
+FEW = 8  # rows
+OTHERWISE = 10.0  # times as large: no chance
+SURE = 10.0  # rows of a class expected: that there is none has a chance of exp(-10)
 SPLIT = (
     "from sklearn.model_selection import train_test_split\n"
     "x, x_val, y, y_val = train_test_split(x, y, test_size=0.2, random_state=0)"
@@ -30,6 +35,8 @@ def broken(subject: Subject) -> Iterator[Finding]:
     """Data of a known kind that cannot be read: lengths that differ, no rows."""
     for why in subject.broken:
         fix = "Look at the shapes of x and y."
+        if "numpy.array" in why:
+            fix = "x, y = np.array(x), np.array(y)"
         yield Finding("data", "error", why, fix, {})
 
 
@@ -38,6 +45,76 @@ def no_validation(subject: Subject) -> Iterator[Finding]:
     if subject.validation_data is None:
         text = "no validation data: scores on training data show nothing"
         yield Finding("no validation", "warning", text, SPLIT, {})
+        return
+    if subject.validation is None or subject.sample is None:
+        return
+    if subject.validation.y is None and subject.sample.y is not None:
+        text = "the validation data have no labels"
+        fix = "validation_data=(x_val, y_val)"
+        yield Finding("no validation", "error", text, fix, {})
+
+
+def scaled_otherwise(subject: Subject) -> Iterator[Finding]:
+    """Validation rows of another size: the scaling of the training rows forgotten."""
+    if subject.validation is None:
+        return
+    pairs = zip(subject.inputs, subject.of_validation().inputs, strict=True)
+    for one, other in pairs:
+        numbers = one.values.dtype.kind + other.values.dtype.kind
+        few = min(len(one.values), len(other.values)) < FEW
+        if one.use == "tokens" or few or not set(numbers) <= set("fiu"):
+            continue
+        sizes = [
+            float(np.abs(part.values.astype("float64")).mean()) for part in (one, other)
+        ]
+        if not np.isfinite(sizes).all() or min(sizes) == 0:
+            continue
+        ratio = sizes[1] / sizes[0]
+        if not 1 / OTHERWISE < ratio < OTHERWISE:
+            text = (
+                f"the values of '{one.name}' have a mean size of {sizes[0]:.3g} in "
+                f"training and {sizes[1]:.3g} in validation"
+            )
+            fix = (
+                "Scale both in the same way, by numbers of the training rows: "
+                "keras.layers.Normalization or Rescaling in the model."
+            )
+            evidence = {"training": sizes[0], "validation": sizes[1]}
+            yield Finding("scaled otherwise", "error", text, fix, evidence)
+
+
+def other_classes(subject: Subject) -> Iterator[Finding]:
+    """Classes that only one part has: split by order, not at random."""
+    if subject.validation is None or not subject.arrays:
+        return
+    other = subject.of_validation()
+    for one, two in zip(subject.heads, other.heads, strict=True):
+        known = one.loss is not None and one.loss.kind in CROSS_ENTROPIES
+        if not known or one.targets is None or two.targets is None:
+            continue
+        train, validation = (rules_labels.counted(head) for head in (one, two))
+        if train is None or validation is None:
+            continue
+        size = max(len(train), len(validation))
+        train, validation = (np.pad(x, (0, size - len(x))) for x in (train, validation))
+        yield from _unseen(one.name, train, validation, other.arrays)
+
+
+def _unseen(name: str, train: Any, validation: Any, whole: bool) -> Iterator[Finding]:
+    fix = SPLIT.replace(")", ", stratify=y)")
+    new = np.flatnonzero((validation > 0) & (train == 0))
+    if len(new):
+        text = f"classes of '{name}' that no training row has are in validation: "
+        text += ", ".join(map(str, new[:10]))
+        evidence = {"classes": new.tolist()}
+        yield Finding("other classes", "warning", text, fix, evidence)
+    expected = train / train.sum() * validation.sum()
+    gone = np.flatnonzero((expected >= SURE) & (validation == 0))
+    if whole and len(gone):
+        text = f"classes of '{name}' that training has are in no validation row: "
+        text += ", ".join(map(str, gone[:10]))
+        evidence = {"classes": gone.tolist()}
+        yield Finding("other classes", "warning", text, fix, evidence)
 
 
 def shared_rows(subject: Subject) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_fitkit._core import arrays, graph, train_sample
+from keras_fitkit._core import rows as of_rows
 from keras_fitkit._core.layers import leaf_layers
 from keras_fitkit._core.train_sample import TrainSample
 from keras_fitkit.regularizers.checking import losses
@@ -17,6 +18,7 @@ from keras_fitkit.regularizers.checking.losses import Loss
 
 ROWS = 2048  # looked at, of training and of validation
 CALLED = 64  # given to the model
+PROBED = 1e4  # times the rows: what a linear output does not bear within [0, 1]
 HASHED = 20_000  # compared with validation, where the data are arrays
 HASHED_BYTES = 200_000_000
 SCALING = (
@@ -111,6 +113,25 @@ class Subject:
     unread: str = ""
     broken: tuple[str, ...] = ()
 
+    @property
+    def arrays(self) -> bool:
+        """Whether the training data are arrays, all of which can be looked at."""
+        return _are_arrays(self.data)
+
+    @functools.cached_property
+    def labels(self) -> Any:
+        """All labels where the data are arrays, else those of the rows looked at."""
+        return _whole(self.data, 1, self.rows().y)
+
+    @functools.cached_property
+    def whole_x(self) -> Any:
+        """All inputs where the data are arrays of moderate size."""
+        return _whole(self.data, 0, self.rows().x)
+
+    def of_validation(self) -> Subject:
+        """The same model with the validation data in the place of the training data."""
+        return Subject(self.model, self.validation_data, None, self.validation, None)
+
     def rows(self) -> TrainSample:
         """The rows of the training data.
 
@@ -147,7 +168,7 @@ class Subject:
         last = _last(self.model)
         count = len(values) if values else len(last) or 1
         names = list(getattr(self.model, "output_names", None) or [])
-        y = None if self.sample is None else self.sample.y
+        y = None if self.sample is None else self.labels
         if isinstance(y, dict) and len(y) == count:
             names = sorted(map(str, y))  # as Keras flattens dicts
         if len(names) != count:
@@ -162,6 +183,8 @@ class Subject:
             seen = activation is not None
             if not seen and value is not None:
                 activation = losses.told_from(value)
+                if activation == "sigmoid" and not self._is_bounded(place):
+                    activation = None  # a linear one gives such values by chance
             if value is not None and value.ndim > 1:
                 units = value.shape[-1]
             one = Head(
@@ -178,7 +201,7 @@ class Subject:
         return found
 
     def _targets(self, count: int, names: list[str]) -> list[Any]:
-        y = None if self.sample is None else self.sample.y
+        y = None if self.sample is None else self.labels
         if y is None:
             return [None] * count
         if isinstance(y, dict):
@@ -190,7 +213,25 @@ class Subject:
         """Outputs of the first rows in inference mode; empty where it cannot be."""
         if self.sample is None or not self.model.built:
             return []
-        x = keras.tree.map_structure(lambda leaf: leaf[:CALLED], self.sample.x)
+        return self._called(1)
+
+    def _is_bounded(self, place: int) -> bool:
+        """Whether an output stays in [0, 1] for inputs that are far from all rows."""
+        leaves = keras.tree.flatten(self.rows().x)
+        if any(leaf.dtype.kind != "f" for leaf in leaves):
+            return False
+        for factor in (PROBED, -PROBED):
+            found = self._called(factor)
+            if not found or not ((found[place] >= 0) & (found[place] <= 1)).all():
+                return False
+        return True
+
+    def _called(self, factor: float) -> list[Any]:
+        """Outputs of the first rows times a factor."""
+        x = keras.tree.map_structure(
+            lambda leaf: leaf[:CALLED] if factor == 1 else leaf[:CALLED] * factor,
+            self.rows().x,
+        )
         try:
             found = self.model(
                 keras.tree.map_structure(keras.ops.convert_to_tensor, x), training=False
@@ -220,6 +261,25 @@ def sampled(
         text = str(error).splitlines()[0] if str(error) else ""
         why = f"{type(error).__name__}: {text}".replace("train_data", name)
         return None, f"`{name}` could not be read", (why,)
+
+
+def _are_arrays(data: Any) -> bool:
+    return isinstance(data, (tuple, list, dict)) or hasattr(data, "shape")
+
+
+def _whole(data: Any, place: int, looked_at: Any) -> Any:
+    """A part of data in full if it is arrays of moderate size, else `looked_at`."""
+    if not _are_arrays(data) or looked_at is None:
+        return looked_at
+    parts = data if isinstance(data, (tuple, list)) and len(data) < 4 else (data,)
+    if place >= len(parts):
+        return looked_at
+    few = keras.tree.flatten(looked_at)
+    size = sum(np.asarray(leaf[:1]).nbytes for leaf in few if leaf is not None)
+    count = max(len(leaf) for leaf in keras.tree.flatten(parts[place]))
+    if size * count > HASHED_BYTES:
+        return looked_at
+    return of_rows.take(parts[place], slice(None))
 
 
 def _last(model: Any) -> list[tuple[str | None, str, int | None]]:
