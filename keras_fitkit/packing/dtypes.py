@@ -29,6 +29,11 @@ class Dtype:
         return sum(self.parts) // 8
 
     @property
+    def is_float(self) -> bool:
+        """Whether it has a sign and an exponent."""
+        return "float" in self.name
+
+    @property
     def stored(self) -> np.dtype[Any]:
         """The NumPy type in the file that Keras reads; it has no name for bfloat16."""
         kind = {"bfloat16": "V2", "bool": "?"}.get(self.name, self.name)

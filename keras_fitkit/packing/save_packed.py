@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -123,4 +124,20 @@ def _packed(model: Any) -> tuple[bytes, PackedSize]:
         )
         for one, how in zip(content.tensors, coded, strict=True)
     )
-    return data, PackedSize(len(data), tuple(rows))
+    floats = [
+        one.name.replace("/vars/", "/")
+        for one, how in zip(content.tensors, coded, strict=True)
+        if one.scales is not None and "grid" not in how.way
+    ]
+    return data, PackedSize(len(data), tuple(rows), _notes(floats))
+
+
+def _notes(found: Sequence[str]) -> tuple[str, ...]:
+    """Of weights whose layer tells of a grid, and that are not on it."""
+    if not found:
+        return ()
+    return (
+        f"{len(found)} tensors are in training for a grid, such as {found[0]}, and "
+        "packed as the floats that are trained. Small is what "
+        "kf.strip_quantization(model) makes of it.",
+    )

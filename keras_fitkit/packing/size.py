@@ -49,6 +49,7 @@ class PackedSize:
     Attributes:
         file_bytes: the whole file.
         tensors: a `TensorSize` for each tensor.
+        notes: what would make the file smaller, in words.
 
     Raises:
         TypeError: a field is missing.
@@ -65,6 +66,7 @@ class PackedSize:
 
     file_bytes: int
     tensors: tuple[TensorSize, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def weights_bytes(self) -> int:
@@ -111,7 +113,7 @@ class PackedSize:
             ).rstrip()
             for row in rows
         ]
-        return "\n".join([self.summary, *lines])
+        return "\n".join([self.summary, *lines, *self.notes])
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain values that `json.dumps` takes."""
@@ -122,6 +124,7 @@ class PackedSize:
             "unpacked_bytes": self.unpacked_bytes,
             "entropy_bytes": self.entropy_bytes,
             "ratio": self.ratio,
+            "notes": list(self.notes),
             "tensors": [
                 {**dataclasses.asdict(one), "shape": list(one.shape)}
                 for one in self.tensors
@@ -143,7 +146,8 @@ class PackedSize:
             for one in self.tensors
         )
         text = html.escape(self.summary)
-        return f"<b>{text}</b><table><tr>{heads}</tr>{rows}</table>"
+        notes = "".join(f"<p>{html.escape(one)}</p>" for one in self.notes)
+        return f"<b>{text}</b><table><tr>{heads}</tr>{rows}</table>{notes}"
 
 
 def _cells(one: TensorSize) -> tuple[str, ...]:

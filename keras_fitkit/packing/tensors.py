@@ -9,17 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from keras_fitkit.packing import dtypes, grids, positions, values
+from keras_fitkit.packing import channel_books, dtypes, grids, positions, values
 from keras_fitkit.packing.byte_reader import Reader, block, number
 from keras_fitkit.packing.dtypes import Dtype
 from keras_fitkit.packing.errors import PackedFileError
 
-DENSE, SPARSE, GRID = range(3)
+DENSE, SPARSE, GRID, BOOKS = range(4)
 _RANK = 32
 _TYPES = 255
 _SIZE = 1 << 44
 _WORTHWHILE = 8  # positions are coded apart when one in so many elements is zero
 _LARGE = 1 << 20
+_LEAST = 64  # elements of a tensor for which codebooks of channels are looked for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +107,11 @@ def _best(flat: Any, array: Any, dtype: Dtype, scales: Any) -> values.Coded:
             found.append(_sparse(flat, array.shape, dtype))
         if not apart or flat.size < _LARGE:
             found.append(_as(DENSE, values.encode(flat, dtype)))
+    books = None
+    if grid is None and flat.size >= _LEAST:
+        books = channel_books.encode(flat, array.shape, dtype)
+    if books is not None:
+        found.append(_as(BOOKS, books))
     return min(found, key=lambda one: len(one.content))
 
 
@@ -127,6 +133,8 @@ def _decoded(body: Reader, count: int, shape: tuple[int, ...], dtype: Dtype) -> 
         return values.decode(body, count, dtype)
     if way == GRID:
         return grids.decode(body, shape, count, dtype)
+    if way == BOOKS:
+        return channel_books.decode(body, shape, count, dtype)
     if way != SPARSE or not count:
         raise PackedFileError(f"unknown way {way} of coding a tensor")
     inner = Reader(body.block())

@@ -32,6 +32,15 @@ def on_grid(array, bits, axis=None):
     return (np.round(array / scale) + 0) * scale
 
 
+def clustered(array, kinds, axis):
+    """Each channel on values of its own, as `ClusterWeights(per_channel=True)`."""
+    rows = np.moveaxis(array, axis, 0).copy()
+    for row in rows:
+        book = np.quantile(row, (np.arange(kinds) + 0.5) / kinds).astype(row.dtype)
+        row[...] = book[np.abs(row[..., None] - book).argmin(-1)]
+    return np.ascontiguousarray(np.moveaxis(rows, 0, axis))
+
+
 def packed(array, scales=None):
     dtype = dtypes.of(array.dtype.name)
     return tensors.encode(array.view(dtype.stored), dtype, scales)

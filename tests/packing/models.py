@@ -131,6 +131,7 @@ def golden():
             layers.Dense(32, "relu"),
             layers.Dense(30),
             layers.BatchNormalization(),
+            layers.Dense(5),
         ]
     )
     full = rng.gamma(0.5, 0.3, (24, 1)) * rng.gamma(1.5, 1, 40)
@@ -141,6 +142,9 @@ def golden():
     model.layers[0].set_weights([sparse, np.zeros(40)])
     model.layers[1].set_weights([np.round(grid / scale) * scale + 0, np.zeros(32)])
     model.layers[2].set_weights([rng.normal(size=(32, 30)), rng.normal(size=30)])
+    books = rng.normal(size=(3, 5))  # a codebook for each channel
+    picked = books[rng.integers(0, 3, (30, 5)), np.arange(5)]
+    model.layers[4].set_weights([picked, np.zeros(5)])
     return model
 
 

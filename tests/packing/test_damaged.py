@@ -28,6 +28,10 @@ def content():
         "raw": dense[0, :3],
         "parts": arrays.normal(30, 10),
         "codebook": dense[0, :4][np.arange(80).reshape(8, 10) % 4],
+        "codebooks": arrays.clustered(arrays.normal(40, 6), 4, 1),
+        "sparse codebooks": arrays.pruned(
+            arrays.clustered(arrays.normal(60, 6), 6, 1), 0.5
+        ),
         "grid": arrays.on_grid(arrays.normal(16, 12), 4, axis=0),
         "sparse": arrays.pruned(arrays.normal(20, 20), 0.9),
         "uneven": uneven + np.float32(0),
@@ -68,6 +72,7 @@ def test_every_way_of_coding_is_in_the_file():
     ways = {one.way for one in CODED}
     parts = {part for way in ways for part in way.split(", ")}
     assert parts >= {"raw", "float parts", "codebook", "grid", "zeros", "one value"}
+    assert "codebooks" in parts
     assert container.decode(DATA, MOST).assets == CONTENT.assets
     assert_refused_or_true(DATA)
 

@@ -154,6 +154,40 @@ def test_pruned_and_clustered_models_are_small(tmp_path):
     assert size.ratio > 20  # a tenth is left, at under 4 bits instead of 32
 
 
+def test_clusters_of_each_channel_are_small(tmp_path):
+    """ClusterWeights(per_channel=True) and what it leaves, zeros included."""
+    rng = np.random.default_rng(0)
+    model = keras.Sequential([keras.Input((200,)), keras.layers.Dense(40, name="d")])
+    kernel = rng.normal(size=(200, 40))
+    kernel[rng.random(kernel.shape) < 0.5] = 0
+    model.set_weights([kernel, np.zeros(40)])
+    model.compile("sgd", "mse", run_eagerly=True)
+    x = rng.normal(size=(8, 200)).astype("float32")
+    clusters = kf.ClusterWeights(8, per_channel=True)
+    model.fit(x, model.predict(x, verbose=0), verbose=0, callbacks=[clusters])
+    kernel = model.get_weights()[0]
+    per_channel = [np.unique(column[column != 0]).size for column in kernel.T]
+    assert max(per_channel) <= 8 < np.unique(kernel).size / 20
+    size = kf.save_packed(model, tmp_path / "m.kfz")
+    assert size.tensors[0].way == "zeros, codebooks"
+    kept, n = np.count_nonzero(kernel), kernel.size
+    # a bit for each position, 3 for each index, 4 bytes for each value
+    assert size.tensors[0].packed_bytes < 1.02 * (n + 3 * kept) / 8 + 4 * 8 * 40 + 40
+    assert_same(model, kf.load_packed(tmp_path / "m.kfz"))
+
+
+def test_a_model_in_training_for_a_grid_is_told_of():
+    qat, stripped = (
+        kf.packed_size(models.quantized()),
+        kf.packed_size(models.stripped()),
+    )
+    assert stripped.notes == ()
+    assert qat.weights_bytes > 1.5 * stripped.weights_bytes
+    assert "kf.strip_quantization(model)" in qat.notes[0]
+    for text in (str(qat), qat._repr_html_(), json.dumps(qat.to_dict())):
+        assert "in training for a grid" in text
+
+
 def test_files_do_not_depend_on_the_backend(tmp_path):
     """What one backend packs, another unpacks: bits and predictions."""
     path = Path(__file__).with_name("net.kfz")

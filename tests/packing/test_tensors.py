@@ -11,6 +11,7 @@ from keras_fitkit.packing.byte_reader import Reader
 from tests.packing.arrays import (
     FLOATS,
     assert_same_bits,
+    clustered,
     entropy_bytes,
     normal,
     on_grid,
@@ -37,6 +38,11 @@ def cases():
     yield "signs", signs
     yield "clusters", dense[0][np.digitize(dense, [-1, 0, 1])]
     yield "clusters and zeros", np.where(dense > 1, dense[0][0], 0 * abs(dense))
+    for axis in (0, 1, 2, 3):
+        yield f"clusters by axis {axis}", clustered(normal(9, 8, 7, 6), 5, axis)
+    yield "clusters by channel, pruned", pruned(clustered(dense, 9, 1), 0.7)
+    yield "clusters of float16", clustered(dense.astype("f2"), 4, 1)
+    yield "clusters and an empty channel", clustered(dense, 6, 1) * (np.arange(50) > 3)
     for bits in (2, 3, 4, 8):
         yield f"int{bits}", on_grid(dense, bits)
         yield f"int{bits} by the last axis", on_grid(small, bits, axis=(0, 1, 2))
@@ -135,6 +141,39 @@ def test_a_codebook_costs_its_values_and_the_entropy_of_the_indices(kinds):
     size = len(packed(book[indices]).content)
     # 4 bytes a value, a byte each for its probability, 30 for lengths and checksum
     assert size <= 1.03 * entropy_bytes(indices) + (4 + 1) * kinds + 30
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_codebooks_of_channels_cost_their_values_and_ranks(axis):
+    array = clustered(normal(300, 200), 16, axis)
+    channels = array.shape[axis]
+    rows = np.moveaxis(array, axis, 0)
+    ranks = [np.unique(row, return_inverse=True)[1] for row in rows]  # by value
+    coded = packed(array)
+    assert coded.way == "codebooks"
+    assert coded.bits / 8 == pytest.approx(entropy_bytes(np.concatenate(ranks)))
+    # 4 bytes a value; 40 for lengths, the histogram and the checksum
+    assert len(coded.content) <= 1.03 * coded.bits / 8 + 4 * 16 * channels + 40
+    # 4 bits an index: as one codebook each would take 11 and more
+    assert len(coded.content) < 60_000 * 4 / 8 + 4 * 16 * channels + 40
+    assert_same_bits(array, coded)
+
+
+def test_zeros_among_codebooks_of_channels_cost_their_positions():
+    array = pruned(clustered(normal(400, 100), 16, 1), 0.8)
+    coded = packed(array)
+    assert coded.way == "zeros, codebooks"
+    assert coded.bits / 8 > entropy_bytes(array != 0)
+    books = sum(np.unique(column[column != 0]).size for column in array.T)
+    # 101 bytes at most for the sizes of the codebooks
+    assert len(coded.content) <= 1.03 * coded.bits / 8 + 4 * books + 101 + 60
+    assert_same_bits(array, coded)
+
+
+def test_one_codebook_is_kept_where_all_channels_share_it():
+    book = normal(16)
+    array = book[np.random.default_rng(0).integers(0, 16, (100, 80))]
+    assert packed(array).way == "codebook"
 
 
 @pytest.mark.parametrize("bits", [3, 4, 8])
