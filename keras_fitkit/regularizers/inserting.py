@@ -240,6 +240,9 @@ class Inserter(Rewriter):
             if _has_kernels(layer):
                 self._say(path, False, "Keras's orthogonality is for Dense kernels")
             return config, []
+        if orthogonal and layer.units < 2:  # a mean over no pairs, in Keras 0 / 0
+            self._say(path, False, "one unit is orthogonal to nothing")
+            return config, []
         changed, kernels = configs.with_penalty(config, self._penalty)
         if not kernels and _has_kernels(layer):
             text = f"{type(layer).__name__} has no `kernel_regularizer`"

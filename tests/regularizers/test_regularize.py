@@ -675,3 +675,16 @@ def test_the_other_transforms_take_the_result():
     same(model, opened)
     same(model, kf.fuse(new))
     assert kf.quantize_model(new, "int8").built
+
+
+def test_one_unit_has_no_orthogonality():
+    """Keras's penalty is a mean over pairs of columns: of one column it is NaN."""
+    inputs = keras.Input((4,))
+    x = keras.layers.Dense(3, "relu", name="hidden")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(1, name="head")(x))
+    new, report = kf.regularize(model, "orthogonal", return_report=True)
+    assert len(new.losses) == 1
+    assert np.isfinite(float(new.losses[0]))
+    assert "head: one unit is orthogonal to nothing" in map(str, report.kept)
+    with pytest.raises(ValueError, match="one unit is orthogonal to nothing"):
+        kf.regularize(keras.Sequential([inputs, keras.layers.Dense(1)]), "orthogonal")
