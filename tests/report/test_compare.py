@@ -96,7 +96,7 @@ def test_the_picture(found, tmp_path):
     assert size.get_xlabel() == "not zero"
     assert size.get_ylabel() == "accuracy (%), 95 % interval"
     assert re.search(r"median \((ms|us)\)", latency.get_xlabel())
-    assert {one.get_text() for one in size.get_legend().get_texts()} == {
+    assert {one.get_text() for one in latency.get_legend().get_texts()} == {
         "dense",
         "sparse",
         "worse",
