@@ -51,7 +51,9 @@ class CannotReread(Exception):
     """The data is of a kind that cannot be read a second time; the text says which."""
 
 
-def take(data: Any, rows: int | None, *, described: str) -> TrainSample:
+def take(
+    data: Any, rows: int | None, *, described: str, name: str = "train_data"
+) -> TrainSample:
     """A sample of `rows` rows (None: all) of any kind of training data.
 
     Args:
@@ -60,6 +62,7 @@ def take(data: Any, rows: int | None, *, described: str) -> TrainSample:
         rows: at most so many rows; arrays are drawn from evenly at random, a PyDataset
             by batches drawn at random, other data sets from their beginning.
         described: start of the sentence that says where the rows come from.
+        name: the argument that `data` is, for errors.
 
     Raises:
         CannotReread: `data` is a generator or of an unknown kind.
@@ -68,19 +71,22 @@ def take(data: Any, rows: int | None, *, described: str) -> TrainSample:
     with random_state.preserved(None, data):
         if isinstance(data, keras.utils.PyDataset):
             parts, how = (
-                _join(_py_batches(data, rows), rows),
+                _join(_py_batches(data, rows), rows, name),
                 "rows of batches of the PyDataset",
             )
         elif isinstance(data, tuple) and 1 <= len(data) <= 3:
-            parts, how = _rows_of_arrays(data, rows), "rows of the arrays"
+            parts, how = _rows_of_arrays(data, rows, name), "rows of the arrays"
         elif _is_torch_loader(data):
             owners = (data, getattr(data, "sampler", None), data.dataset)
             with random_state.preserved(None, *owners):
-                parts = _join(_torch_batches(data, rows), rows)
+                parts = _join(_torch_batches(data, rows), rows, name)
             how = "rows of the DataLoader"
         elif is_tf_dataset(data):
-            _check_batched(data)
-            parts, how = _join(iter(data), rows), "first rows of the tf.data.Dataset"
+            _check_batched(data, name)
+            parts, how = (
+                _join(iter(data), rows, name),
+                "first rows of the tf.data.Dataset",
+            )
         else:
             raise CannotReread(f"{_kind(data)} cannot be read a second time")
     x, y, weight = parts
@@ -91,16 +97,16 @@ def take(data: Any, rows: int | None, *, described: str) -> TrainSample:
         lengths = [None if part is None else _length(part) for part in parts[:2]]
         allowed = "batches with as many rows in y as in x"
         hint = f"x and y have the lengths {lengths}. {_BATCH}"
-        raise ValueError(arguments.message("train_data", allowed, data, hint))
+        raise ValueError(arguments.message(name, allowed, data, hint))
     if count == 0:
-        raise ValueError(arguments.message("train_data", "data with rows", "0 rows"))
+        raise ValueError(arguments.message(name, "data with rows", "0 rows"))
     return TrainSample(x, y, weight, count, f"{described}: {count} {how}")
 
 
 _BATCH = "If its elements are single rows, call .batch(n)."
 
 
-def _check_batched(data: Any) -> None:
+def _check_batched(data: Any, name: str) -> None:
     """Refuses a `tf.data.Dataset` of single rows, as far as its shapes tell."""
     ranks = [
         getattr(getattr(leaf, "shape", None), "rank", None)
@@ -109,7 +115,7 @@ def _check_batched(data: Any) -> None:
     if 0 in ranks:
         allowed = "a batched dataset"
         hint = "Its elements are single rows. Call .batch(n)."
-        raise ValueError(arguments.message("train_data", allowed, data, hint))
+        raise ValueError(arguments.message(name, allowed, data, hint))
 
 
 def from_fit(fit: _private.RunningFit, rows: int | None) -> TrainSample:
@@ -159,12 +165,14 @@ def _length(structure: Any) -> int:
     return len(leaves[0]) if leaves else 0
 
 
-def _rows_of_arrays(data: tuple[Any, ...], rows: int | None) -> tuple[Any, Any, Any]:
+def _rows_of_arrays(
+    data: tuple[Any, ...], rows: int | None, name: str
+) -> tuple[Any, Any, Any]:
     leaves = [leaf for leaf in keras.tree.flatten(data) if leaf is not None]
-    lengths = sorted({_count(leaf) for leaf in leaves})
+    lengths = sorted({_count(leaf, name) for leaf in leaves})
     if len(lengths) != 1:
         allowed = "arrays of the same length"
-        raise ValueError(arguments.message("train_data", allowed, f"lengths {lengths}"))
+        raise ValueError(arguments.message(name, allowed, f"lengths {lengths}"))
     total = lengths[0]
     if rows is None or rows >= total:
         picked = np.arange(total)
@@ -175,12 +183,12 @@ def _rows_of_arrays(data: tuple[Any, ...], rows: int | None) -> tuple[Any, Any, 
     return tuple([*parts, None, None][:3])
 
 
-def _count(leaf: Any) -> int:
+def _count(leaf: Any, name: str) -> int:
     shape = getattr(leaf, "shape", None)
     if not shape:
         hint = "As in Keras's fit, a list is several inputs; use numpy.array(rows)."
         allowed = "arrays (or nested structures of arrays)"
-        raise TypeError(arguments.message("train_data", allowed, leaf, hint))
+        raise TypeError(arguments.message(name, allowed, leaf, hint))
     return int(shape[0])
 
 
@@ -214,7 +222,7 @@ def _torch_batches(loader: Any, rows: int | None) -> Iterable[Any]:
         )
 
 
-def _join(batches: Iterable[Any], rows: int | None) -> tuple[Any, Any, Any]:
+def _join(batches: Iterable[Any], rows: int | None, name: str) -> tuple[Any, Any, Any]:
     """Batches up to `rows` rows, joined and cut; always (x, y, sample_weight)."""
     kept: list[tuple[Any, Any, Any]] = []
     count = 0
@@ -228,7 +236,7 @@ def _join(batches: Iterable[Any], rows: int | None) -> tuple[Any, Any, Any]:
         if rows is not None and count >= rows:
             break
     if not kept:
-        raise ValueError(arguments.message("train_data", "data with rows", "no batch"))
+        raise ValueError(arguments.message(name, "data with rows", "no batch"))
 
     def joined(*leaves: Any) -> Any:
         return None if leaves[0] is None else np.concatenate(leaves)[:rows]

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 import keras_fitkit as kf
+from keras_fitkit._core import arguments as kf_arguments
 from keras_fitkit._core import files as atomic
 from keras_fitkit.cli import demo
 from keras_fitkit.cli.files import (
@@ -91,7 +92,7 @@ def export(options: argparse.Namespace) -> None:
     calibration = check = None
     if options.calibrate:
         calibration = arrays("--calibrate", options.calibrate, ("x",))[0]
-        calibration = calibration[: max(1, options.rows)]
+        calibration = calibration[: kf_arguments.integer("--rows", options.rows, low=1)]
     if options.check:
         check = arrays("--check", options.check, ("x",))[0]
     say(options.quiet, f"loading {options.model}")

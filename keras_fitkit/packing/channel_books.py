@@ -47,12 +47,15 @@ def encode(flat: Any, shape: tuple[int, ...], dtype: Dtype) -> Coded | None:
         shape: of the tensor.
         dtype: its type.
     """
+    axes = [axis for axis in _axes(shape) if _looks_few(flat.reshape(shape), axis)]
+    if not axes:
+        return None
     zeros = flat.size - int(np.count_nonzero(flat))
     apart = 0 < zeros < flat.size and zeros * _WORTHWHILE >= flat.size
     mask = flat.reshape(shape) != 0 if apart else np.ones(shape, bool)
     keys = _keys(flat, dtype).reshape(shape)
     found = []
-    for axis in _axes(shape):
+    for axis in axes:
         books = _books(keys, mask, axis)
         if books is not None:
             found.append(_coded(axis, books, mask if apart else None, dtype))
@@ -118,9 +121,6 @@ def _books(array: Any, mask: Any, axis: int) -> _Books | None:
     """The codebooks of an axis, None where they are not worthwhile."""
     rows = np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1)
     kept = np.moveaxis(mask, axis, 0).reshape(rows.shape)
-    look = np.linspace(0, len(rows) - 1, min(_LOOK, len(rows))).astype(int)
-    if not _few([np.unique(rows[i][kept[i]]).size for i in look], kept[look]):
-        return None
     ranks = np.zeros(rows.shape, np.int32)
     parts = []
     for i, row in enumerate(rows):
@@ -128,15 +128,23 @@ def _books(array: Any, mask: Any, axis: int) -> _Books | None:
         ranks[i, kept[i]] = inverse.reshape(-1)
         parts.append(some)
     sizes = np.array([one.size for one in parts])
-    if not _few(sizes, kept):
+    if not _few(sizes, int(np.count_nonzero(kept))):
         return None
     turned = [array.shape[axis], *np.delete(array.shape, axis)]
     ranks = np.moveaxis(ranks.reshape(turned), 0, axis)
     return _Books(sizes, np.concatenate(parts), ranks[mask])
 
 
-def _few(sizes: Any, kept: Any) -> bool:
-    return max(sizes) <= MOST and 2 * int(np.sum(sizes)) <= np.count_nonzero(kept)
+def _looks_few(array: Any, axis: int) -> bool:
+    """Whether some of the channels have few values; spares all work where not."""
+    picked = np.linspace(0, array.shape[axis] - 1, min(_LOOK, array.shape[axis]))
+    rows = (array.take(int(i), axis).reshape(-1) for i in picked)
+    some = [row[row != 0] for row in rows]
+    return _few([np.unique(one).size for one in some], sum(one.size for one in some))
+
+
+def _few(sizes: Any, kept: int) -> bool:
+    return int(max(sizes)) <= MOST and 2 * int(sum(sizes)) <= kept
 
 
 def _coded(axis: int, books: _Books, mask: Any, dtype: Dtype) -> Coded:

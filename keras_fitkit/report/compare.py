@@ -29,7 +29,8 @@ def compare(
     Args:
         models: a dict of a name and a built model, or the path of a LiteRT file. Two or
             more.
-        data: inputs and targets (x, y), arrays. Defaults to None.
+        data: inputs and targets (x, y), arrays; or a `tf.data.Dataset`, `PyDataset` or
+            torch `DataLoader` of batches (x, y), read once. Defaults to None.
         latency: whether calls are timed, 50 of each. Defaults to True.
         example: inputs of one row or more, for models whose inputs have sizes that are
             not known. Defaults to the first row of `data`.

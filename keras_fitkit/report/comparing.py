@@ -129,22 +129,27 @@ def _timed(
     reasons: dict[str, str],
 ) -> LatencyReport | None:
     """All models in turns, in Keras and in LiteRT."""
-    x = example
+    inputs: dict[str, Any] = {}
     for name, one in models.items():
-        if x is None:
-            x = measuring.zeros(one)
+        x = measuring.zeros(one) if example is None else example
         file = found[name].litert
-        if x is None and isinstance(file, Path):
-            x = litert_reading.zeros(file)
-    if x is None:
-        reasons["latency"] = measuring.UNKNOWN_SIZES
+        inputs[name] = litert_reading.zeros(file) if x is None else x
+    first = next((x for x in inputs.values() if x is not None), None)
+    if first is None:
+        files = [found[name].litert for name in models]
+        broken = [one for one in files if isinstance(one, str)]
+        only_files = all(isinstance(one, Path) for one in models.values())
+        why = broken[0] if broken and only_files else measuring.UNKNOWN_SIZES
+        reasons["latency"] = why
         return None
     what: dict[tuple[str, str], Any] = {}
     for name, one in models.items():
-        keras_model = "a LiteRT file" if isinstance(one, Path) else one
-        what[name, "Keras"] = keras_model
+        what[name, "Keras"] = "a LiteRT file" if isinstance(one, Path) else one
         what[name, "LiteRT"] = found[name].litert
-    return LatencyReport(interleaved(what, x, RUNS), 1, machine(), RUNS)
+        # Those that do not know their sizes are tried with what another one takes.
+        inputs[name] = first if inputs[name] is None else inputs[name]
+    rows = interleaved(what, inputs, RUNS, tell=True)
+    return LatencyReport(rows, 1, machine(), RUNS)
 
 
 def _judged(
@@ -204,10 +209,20 @@ def _judge(models: Mapping[str, Any]) -> Any:
 
 def _outputs(model: Any, x: Any) -> Any:
     """What a model gives for all rows; a text where that is not one array."""
-    found = run_litert(model, x) if isinstance(model, Path) else _predicted(model, x)
+    found = _run(model, x) if isinstance(model, Path) else _predicted(model, x)
     if not isinstance(found, np.ndarray):
         return "several outputs"
     return found
+
+
+def _run(path: Path, x: Any) -> Any:
+    try:
+        return run_litert(path, x)
+    except (RuntimeError, TypeError, ValueError) as error:
+        allowed = f"inputs that {path.name} takes"
+        received = [tuple(one.shape) for one in keras.tree.flatten(x)]
+        hint = str(error).strip().splitlines()[0]
+        raise ValueError(arguments.message("data", allowed, received, hint)) from error
 
 
 def _predicted(model: Any, x: Any) -> Any:
@@ -223,13 +238,18 @@ def _predicted(model: Any, x: Any) -> Any:
 def _by_keras(models: Mapping[str, Any], x: Any, y: Any, rows: int) -> Judged:
     """Several outputs: Keras's own values, without intervals."""
     why = "several outputs"
-    metrics = {}
+    reasons = {"tests": why, "forgotten": why}
+    metrics, without = {}, []
     for name, one in models.items():
         if isinstance(one, Path) or not one.compiled:
+            without.append(name)
             continue
         told = one.evaluate(x, y, batch_size=256, verbose=0, return_dict=True)
         metrics[name] = tuple(
             evaluation.MetricValue(key, float(value), None, None, "", why)
             for key, value in told.items()
         )
-    return Judged(rows, metrics, reasons={"tests": why, "forgotten": why})
+    if without:
+        who = ", ".join(without)
+        reasons["metrics"] = f"several outputs, and {who} is no compiled Keras model"
+    return Judged(rows, metrics, reasons=reasons)

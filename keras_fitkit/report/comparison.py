@@ -7,8 +7,15 @@ import html
 from collections.abc import Sequence
 from typing import Any
 
-from keras_fitkit.report import statistics, tables
-from keras_fitkit.report.compression_results import missing, timing
+from keras_fitkit.report import tables
+from keras_fitkit.report.compression_results import (
+    FEW_ROWS,
+    few_rows,
+    intervals,
+    missing,
+    resolution,
+    timing,
+)
 from keras_fitkit.report.evaluation import PairedTest, main_measure
 from keras_fitkit.report.figures import ADDED, LABELS, ModelFigures, cell
 from keras_fitkit.report.forgotten import Forgotten
@@ -211,7 +218,7 @@ class Comparison:
             shown = [one for one in tested if one.metric == self.metric]
             found += [f"{name}: {one.sentence}" for one in shown]
         if self.rows:
-            text = f"Intervals are 95 %, over {self.rows:,} rows"
+            text = intervals(self.models[0].metrics, self.rows)
             if self.tests:
                 text += f"; tests are against {self.models[0].name}"
                 text += (
@@ -219,11 +226,10 @@ class Comparison:
                 )
             found.append(f"{text}.")
         if any(one.method == "McNemar" for each in self.tests.values() for one in each):
-            flips = statistics.fewest_flips()
-            found.append(
-                f"A difference of fewer than {flips} rows "
-                f"({100 * flips / self.rows:.2g} points) can never be told from noise."
-            )
+            told = resolution(self.rows)
+            found.append(f"{told[0].upper()}{told[1:]}.")
+        if few_rows(self.models[0].metrics, self.rows):
+            found.append(FEW_ROWS)
         if self.latency is not None:
             found.append(timing(self.latency, self.backend, self.delegate))
         return [*found, *missing(self.models, self.reasons)]

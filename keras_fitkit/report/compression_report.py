@@ -34,8 +34,10 @@ def compression_report(
     Args:
         model: a built model, or the path of a LiteRT file, of which less is known.
         baseline: another one to compare with. Defaults to None.
-        data: inputs and targets (x, y), arrays. `model` must be compiled then, or
-            `baseline`, whose loss and metrics are taken for both. Defaults to None.
+        data: inputs and targets (x, y), arrays; or a `tf.data.Dataset`, `PyDataset` or
+            torch `DataLoader` of batches (x, y), read once. `model` must be compiled
+            then, or `baseline`, whose loss and metrics are taken for both. Defaults to
+            None.
         latency: whether calls are timed, 50 of each. Defaults to True.
         example: inputs of one row or more, for a model whose inputs have sizes that
             are not known. Defaults to the first row of `data`.

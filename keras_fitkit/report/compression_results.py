@@ -96,15 +96,13 @@ class CompressionReport:
         """What the number of rows allows to say, in words; "" without data."""
         if not self.rows:
             return ""
-        text = f"Intervals are 95 %, over {self.rows:,} rows."
+        found = [intervals(self.model.metrics, self.rows) + "."]
         if any(one.method == "Wilson" for one in self.model.metrics):
-            flips = statistics.fewest_flips()
-            points = 100 * flips / self.rows
-            text += (
-                f" One row is {100 / self.rows:.2g} points; a difference of fewer than "
-                f"{flips} rows ({points:.2g} points) can never be told from noise here."
-            )
-        return text
+            row = statistics.points(100 / self.rows)
+            found.append(f"One row is {row} points; {resolution(self.rows)} here.")
+        if few_rows(self.model.metrics, self.rows):
+            found.append(FEW_ROWS)
+        return " ".join(found)
 
     def render(self) -> str:
         """The report as text: a table, the tests in words, what is missing and why."""
@@ -195,6 +193,35 @@ class CompressionReport:
         if self.latency is not None:
             found.append(timing(self.latency, self.backend, self.delegate))
         return [*found, *missing([self.baseline, self.model], self.reasons)]
+
+
+FEW_ROWS = "With so few rows a bootstrap is too sure of itself."
+_FEW = 30
+
+
+def intervals(metrics: Any, rows: int) -> str:
+    """What the intervals are of, in words."""
+    over = f"{rows:,} row{'s' if rows > 1 else ''}"
+    if any(one.low is not None for one in metrics):
+        return f"Intervals are 95 %, over {over}"
+    return f"Metrics are over {over}, without intervals"
+
+
+def resolution(rows: int) -> str:
+    """What so many rows cannot show at all, in words."""
+    flips = statistics.fewest_flips()
+    if rows < flips:
+        return "no difference at all can be told from noise"
+    share = statistics.points(100 * flips / rows)
+    return (
+        f"a difference of fewer than {flips} rows ({share} points) can never be told "
+        "from noise"
+    )
+
+
+def few_rows(metrics: Any, rows: int) -> bool:
+    """Whether there are intervals by bootstrap of too few rows."""
+    return rows < _FEW and any(one.method == "bootstrap" for one in metrics)
 
 
 def timing(latency: LatencyReport, backend: str, delegate: str) -> str:

@@ -76,8 +76,9 @@ class PairedTest:
     Attributes:
         metric: its name.
         difference: model minus baseline.
-        low, high: the 95 % interval of the difference, by resampling rows.
-        p_value: two-sided, of no difference.
+        low, high: the 95 % interval of the difference, by resampling rows; None where
+            there is none.
+        p_value: two-sided, of no difference; None where a model gives no number.
         method: "McNemar" (exact, for right and wrong rows) or "bootstrap".
         lost, gained: rows that only the baseline gets right, and only the model; None
             for other metrics.
@@ -99,9 +100,9 @@ class PairedTest:
 
     metric: str
     difference: float
-    low: float
-    high: float
-    p_value: float
+    low: float | None
+    high: float | None
+    p_value: float | None
     method: str
     lost: int | None
     gained: int | None
@@ -110,17 +111,20 @@ class PairedTest:
     @property
     def significant(self) -> bool:
         """Whether chance alone would give it in fewer than 5 % of such data."""
-        return self.p_value < statistics.ALPHA
+        return self.p_value is not None and self.p_value < statistics.ALPHA
 
     @property
     def sentence(self) -> str:
         """The test in words."""
+        if self.p_value is None:
+            return f"{self.metric}: no test, as it is no number of every row"
         if self.method == "McNemar":
             text = f"{self.metric}: {100 * self.difference:+.1f} points; "
             text += f"{self.lost} rows lost, {self.gained} gained"
         else:
-            text = f"{self.metric}: {self.difference:+.4g} "
-            text += f"({self.low:+.4g} to {self.high:+.4g})"
+            text = f"{self.metric}: {self.difference:+.4g}"
+            if self.low is not None and self.high is not None:
+                text += f" ({self.low:+.4g} to {self.high:+.4g})"
         if self.difference == 0 and not self.lost:
             return f"{text}: the same"
         verdict = "more than noise" if self.significant else "noise can explain it"
@@ -170,11 +174,18 @@ def values(measures: Sequence[Measure], targets: Array, outputs: Array) -> Any:
             interval = statistics.wilson(right, count)
             value = MetricValue(one.name, right / count, *interval, "Wilson")
         else:
-            interval = statistics.mean_interval(rows)
-            mean = float(np.mean(rows, dtype=float))
-            value = MetricValue(one.name, mean, *interval, "bootstrap")
+            value = _mean(one.name, rows)
         found.append(dataclasses.replace(value, better=one.direction))
     return tuple(found)
+
+
+def _mean(name: str, rows: Array) -> MetricValue:
+    mean = float(np.mean(rows, dtype=float))
+    if not np.isfinite(rows).all():
+        return MetricValue(name, mean, None, None, "", "it is no number of every row")
+    if len(rows) < 2:
+        return MetricValue(name, mean, None, None, "", "one row")
+    return MetricValue(name, mean, *statistics.mean_interval(rows), "bootstrap")
 
 
 def tests(
@@ -276,8 +287,9 @@ def _resampled(measure: Measure, targets: Array, outputs: Array) -> MetricValue:
     drawn = statistics.resampled(
         lambda picked: [measure.whole(targets[picked], outputs[picked])], len(targets)
     )
-    if np.isnan(drawn).all():
-        return MetricValue(measure.name, value, None, None, "", "no number")
+    if np.isnan(drawn).all() or len(targets) < 2:
+        reason = "one row" if len(targets) < 2 else "no number"
+        return MetricValue(measure.name, value, None, None, "", reason)
     low, high = statistics.quantiles(drawn)
     return MetricValue(measure.name, value, low, high, "bootstrap")
 
@@ -294,12 +306,22 @@ def _test(one: Measure, targets: Array, outputs: Array, baseline: Array) -> Pair
             ],
             count,
         )
-        spread, chance = statistics.quantiles(drawn), statistics.p_value(drawn)
+        if np.isnan(whole) or np.isnan(drawn).all():
+            return _no_test(one.name, whole, count)
+        spread: tuple[float | None, float | None] = (None, None)
+        if count > 1:
+            spread = statistics.quantiles(drawn)
+        chance = max(statistics.least_p_value(count), statistics.p_value(drawn))
         return PairedTest(
             one.name, whole, *spread, chance, "bootstrap", None, None, count
         )
     differences = mine.astype(float) - other
-    mean, interval = float(differences.mean()), statistics.mean_interval(differences)
+    mean = float(differences.mean())
+    if not np.isfinite(differences).all():
+        return _no_test(one.name, mean, count)
+    interval: tuple[float | None, float | None] = (None, None)
+    if count > 1:
+        interval = statistics.mean_interval(differences)
     if one.direction == "max" and is_right(mine) and is_right(other):
         lost, gained = int((differences < 0).sum()), int((differences > 0).sum())
         chance = statistics.mcnemar(lost, gained)
@@ -308,6 +330,10 @@ def _test(one: Measure, targets: Array, outputs: Array, baseline: Array) -> Pair
         )
     chance = statistics.mean_p_value(differences)
     return PairedTest(one.name, mean, *interval, chance, "bootstrap", None, None, count)
+
+
+def _no_test(name: str, difference: float, rows: int) -> PairedTest:
+    return PairedTest(name, difference, None, None, None, "", None, None, rows)
 
 
 def _loss_of(model: Any) -> Any:

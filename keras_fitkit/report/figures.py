@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from keras_fitkit.report import tables
 from keras_fitkit.report.evaluation import MetricValue
 from keras_fitkit.report.latency import Latency
 from keras_fitkit.report.sizes import bytes_text
@@ -110,6 +111,10 @@ class ModelFigures:
         """The metric of a name."""
         return next((one for one in self.metrics if one.name == name), None)
 
+    def render(self) -> str:
+        """A line for each weight, as text: what it is made of."""
+        return tables.console(WEIGHTS, [_weight(one) for one in self.storage])
+
     def to_dict(self) -> dict[str, Any]:
         """The figures as plain values that `json.dumps` takes."""
         found = dataclasses.asdict(self)
@@ -125,8 +130,24 @@ class ModelFigures:
             row["shape"] = list(row["shape"])
         return found
 
+    def __str__(self) -> str:
+        return self.render()
+
+    def _repr_html_(self) -> str:
+        return tables.of_html(WEIGHTS, [_weight(one) for one in self.storage])
+
     def __repr__(self) -> str:
         return f"<ModelFigures of {self.name}>"
+
+
+WEIGHTS = ("weight", "shape", "values", "not zero", "distinct", "bits", "bytes by them")
+
+
+def _weight(one: WeightStorage) -> tuple[str, ...]:
+    shape = "x".join(map(str, one.shape)) or "scalar"
+    counts = (one.size, one.num_nonzero, one.distinct, one.bits)
+    size = bytes_text(one.total_bits / 8)
+    return (one.path, shape, *(f"{count:,}" for count in counts), size)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,12 +7,15 @@ from typing import Any
 
 import keras
 
-from keras_fitkit._core import arguments, graph, rows
+from keras_fitkit._core import arguments, graph, rows, train_sample
 from keras_fitkit._core.layers import check_keras_model
 from keras_fitkit.report.energy import EnergyModel
 from keras_fitkit.report.measuring import needs_shapes
 
-DATA = "a pair (x, y) of arrays"
+DATA = "a pair (x, y) of arrays, or a data set of batches (x, y) that ends"
+WEIGHTS = "Sample weights are not taken here: intervals and tests count rows."
+ENDLESS = -1  # tf.data.INFINITE_CARDINALITY
+MARK = b"TFL3"  # bytes 4 to 8 of a LiteRT file
 EXAMPLE = "a batch of inputs, such as x[:1]"
 
 
@@ -26,6 +29,11 @@ def model_or_file(name: str, value: Any) -> Any:
             raise ValueError(arguments.message(name, allowed, str(value), hint))
         if not path.is_file():
             raise ValueError(arguments.message(name, allowed, str(value)))
+        with path.open("rb") as file:
+            mark = file.read(8)[4:]
+        if mark != MARK:
+            hint = "It does not begin as a LiteRT file."
+            raise ValueError(arguments.message(name, allowed, str(value), hint))
         return path
     return check_keras_model(name, value, built=True)
 
@@ -34,10 +42,7 @@ def data_pair(value: Any, models: dict[str, Any]) -> tuple[Any, Any] | None:
     """Inputs and targets that fit all models, or None."""
     if value is None:
         return None
-    if not isinstance(value, (tuple, list)) or len(value) != 2:
-        hint = "Sample weights and datasets are not taken here."
-        raise TypeError(arguments.message("data", DATA, value, hint))
-    x, y = value
+    x, y = _arrays_of(value)
     count = rows.length("data", x, DATA)
     if rows.length("data", y, DATA) != count:
         received = f"{count} rows of x and {rows.length('data', y, DATA)} of y"
@@ -46,6 +51,31 @@ def data_pair(value: Any, models: dict[str, Any]) -> tuple[Any, Any] | None:
     for one in models.values():
         check_shapes("data", x, one)
     return x, y
+
+
+def _arrays_of(value: Any) -> tuple[Any, Any]:
+    """Inputs and targets of a pair, or of a data set read to its end, once."""
+    if isinstance(value, (tuple, list)):
+        if len(value) == 3:
+            raise TypeError(arguments.message("data", DATA, value, WEIGHTS))
+        if len(value) != 2:
+            raise TypeError(arguments.message("data", DATA, value))
+        return value[0], value[1]
+    if hasattr(value, "shape"):
+        raise TypeError(arguments.message("data", DATA, value, "Pass (x, y)."))
+    if train_sample.is_tf_dataset(value) and int(value.cardinality()) == ENDLESS:
+        hint = "It repeats without an end. Leave .repeat() out, or call .take(n)."
+        raise ValueError(arguments.message("data", DATA, value, hint))
+    try:
+        found = train_sample.take(value, None, described="data", name="data")
+    except train_sample.CannotReread as error:
+        raise TypeError(arguments.message("data", DATA, value, f"{error}.")) from error
+    if found.weighted:
+        raise TypeError(arguments.message("data", DATA, value, WEIGHTS))
+    if found.y is None:
+        hint = "Its batches have no targets."
+        raise TypeError(arguments.message("data", DATA, value, hint))
+    return found.x, found.y
 
 
 def check_shapes(name: str, x: Any, model: Any) -> None:

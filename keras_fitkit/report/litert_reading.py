@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_fitkit.report.measure_latency import in_order
 from keras_fitkit.report.storage import WeightStorage, storage_of_array
 
 MISSING = "ai-edge-litert is missing: pip install 'keras-fitkit[litert]'"
@@ -171,13 +172,14 @@ def _delegate(module: Any, content: bytes) -> str:
     return "XNNPACK" if taken else ""
 
 
-def zeros(path: Path) -> Any:
+def zeros(path: Any) -> Any:
     """Inputs of zeros in the sizes of a file; None where it cannot be read."""
+    if not isinstance(path, Path):
+        return None
     try:
         module = importlib.import_module("ai_edge_litert.interpreter")
         details = module.Interpreter(str(path)).get_input_details()
     except (ImportError, RuntimeError, ValueError):
         return None
-    ordered = sorted(details, key=lambda one: str(one["name"]))
-    found = [np.zeros(one["shape"], one["dtype"]) for one in ordered]
+    found = [np.zeros(one["shape"], one["dtype"]) for one in in_order(details)]
     return found[0] if len(found) == 1 else found

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import platform
 import random
+import re
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +23,7 @@ from keras_fitkit.quantization import export_litert
 from keras_fitkit.report.latency import Latency, LatencyReport
 
 RUNTIMES = ("Keras", "LiteRT")
+_NUMBER = re.compile(r"(?:input|args)_(\d+)")
 
 
 def measure_latency(
@@ -76,27 +79,44 @@ def measure_latency(
     for one in chosen:
         arguments.choice("runtimes", one, RUNTIMES)
     what = {(name, kind): one for name, one in models.items() for kind in chosen}
-    return LatencyReport(interleaved(what, x, runs), batch, machine(), runs)
+    inputs = dict.fromkeys(models, x)
+    return LatencyReport(interleaved(what, inputs, runs), batch, machine(), runs)
 
 
 def interleaved(
-    what: Mapping[tuple[str, str], Any], x: Any, runs: int
+    what: Mapping[tuple[str, str], Any],
+    inputs: Mapping[str, Any],
+    runs: int,
+    *,
+    tell: bool = False,
 ) -> tuple[Latency, ...]:
     """The calls of any number of models and runtimes, in turns.
 
     Args:
         what: by name and runtime: a model, the path of a LiteRT file, or a text that
             says why there is nothing to measure.
-        x: a batch of inputs.
+        inputs: a batch for each name.
         runs: calls of each.
+        tell: whether a call that fails is a `Latency` with the reason, not an error.
 
     Returns:
         A `Latency` for each, in the order of `what`.
     """
     calls: dict[tuple[str, str], Callable[[], Any] | str] = {}
     for (name, runtime), one in what.items():
+        if isinstance(one, str):
+            calls[name, runtime] = one
+            continue
         make = _keras_call if runtime == "Keras" else _litert_call
-        calls[name, runtime] = one if isinstance(one, str) else make(one, x)
+        try:
+            call = make(one, inputs[name])
+            if callable(call):
+                call()
+        except Exception as error:
+            if not tell:
+                raise
+            call = _why(error)
+        calls[name, runtime] = call
     measured = _measured({k: v for k, v in calls.items() if callable(v)}, runs)
     found = []
     for (name, runtime), call in calls.items():
@@ -105,6 +125,22 @@ def interleaved(
         reason = call if isinstance(call, str) else ""
         found.append(Latency(name, runtime, wall, cpu, threads, reason))
     return tuple(found)
+
+
+def in_order(details: Any) -> list[Any]:
+    """The inputs of a file in the order of the model's: by their numbers."""
+
+    def key(detail: Any) -> tuple[float, str]:
+        name = str(detail["name"])
+        found = _NUMBER.search(name)
+        return (int(found[1]) if found else math.inf, name)
+
+    return sorted(details, key=key)
+
+
+def _why(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return f"the call failed: {lines[0]}"
 
 
 def machine() -> str:
@@ -173,7 +209,7 @@ def _litert_call(model: Any, x: Any) -> Callable[[], Any] | str:
     if isinstance(content, str):
         return content
     one = module.Interpreter(model_content=content, num_threads=1)
-    details = sorted(one.get_input_details(), key=lambda each: str(each["name"]))
+    details = in_order(one.get_input_details())
     if len(details) != len(arrays):
         return f"the file takes {len(details)} inputs, x has {len(arrays)}"
     for detail, array in zip(details, arrays, strict=True):

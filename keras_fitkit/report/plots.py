@@ -67,7 +67,8 @@ def forgotten(report: Forgotten, path: Any, image_shape: Any) -> Any:
         for place, (sample, flip) in enumerate(places[:_SHOWN]):
             axes = grid[begin + place // _COLUMNS, place % _COLUMNS]
             _draw_sample(axes, images[sample], report, flip, color)
-    figure.suptitle(f"{report.summary}\norange: lost, green: gained", fontsize=9)
+    told = "orange: lost, green: gained; 1 > 2: the baseline says 1, the model 2"
+    figure.suptitle(f"{report.summary}\n{told}", fontsize=9)
     return pictures.written(figure, target)
 
 
@@ -90,17 +91,35 @@ def comparison(
     first = arguments.choice("size", size, keys) if size else _first(report, SIZES)
     second = _first(report, TIMES) if report.latency is not None else None
     panels = [key for key in (first, second) if key is not None]
-    figure = pictures.figure(5.2 * len(panels), 4.0)
+    figure = pictures.figure(5.0 * len(panels) + 1.6, 4.0)
     for axes, key in zip(
         figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
     ):
         pareto_panel(axes, report, key, name)
+    # Beside the panels: inside it would hide points.
+    axes.legend(
+        handles=_handles(figure),
+        loc="center left",
+        bbox_to_anchor=(1.02, 0.5),
+        fontsize=8,
+        title="filled: not beaten",
+        title_fontsize=8,
+    )
     return pictures.written(figure, target)
+
+
+def _handles(figure: Any) -> list[Any]:
+    """One for each model, from the first panel that has it."""
+    found: dict[str, Any] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    return list(found.values())
 
 
 def pareto_panel(axes: Any, report: Comparison, key: str, name: str) -> None:
     """Draws one panel: each model a point with the interval of its metric."""
-    scale, unit = _unit(key)
+    scale, unit = _unit(key, report)
     front = report.pareto(key, name)
     drawn: dict[str, tuple[float, float]] = {}
     for color, one in zip(_COLORS * len(report.models), report.models, strict=False):
@@ -134,9 +153,13 @@ def pareto_panel(axes: Any, report: Comparison, key: str, name: str) -> None:
     share = any(
         one.method == "Wilson" for one in report.models[0].metrics if one.name == name
     )
-    axes.set_ylabel(f"{name} (%), 95 % interval" if share else f"{name}, 95 % interval")
+    told = any(
+        found is not None and found.low is not None
+        for found in (one.metric(name) for one in report.models)
+    )
+    interval = ", 95 % interval" if told else ""
+    axes.set_ylabel(f"{name}{' (%)' if share else ''}{interval}")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, title="filled: not beaten", title_fontsize=8)
 
 
 def _log_scale(axes: Any) -> None:
@@ -157,11 +180,12 @@ def _first(report: Comparison, keys: tuple[str, ...]) -> str | None:
     return best if counts[best] else None
 
 
-def _unit(key: str) -> tuple[float, str]:
+def _unit(key: str, report: Comparison) -> tuple[float, str]:
     if key.endswith("_bytes") or key in ("peak_memory", "arena"):
         return 1 / 1024, " (KiB)"
     if key in ADDED:
-        return 1e3, " (ms)"
+        longest = max((getattr(one, key) or 0.0 for one in report.models), default=0.0)
+        return (1e3, " (ms)") if longest >= 1e-3 else (1e6, " (us)")
     return (1e6, " (uJ)") if key == "energy" else (1.0, "")
 
 
@@ -185,8 +209,9 @@ def _draw_shares(axes: Any, shares: dict[str, tuple[float, str]]) -> None:
     axes.barh(list(shares), values, color=_BAR)
     axes.axvline(100, color="black", linewidth=0.8)
     for place, (share, text) in enumerate(shares.values()):
-        axes.text(100 * share + 1, place, f" {text}", va="center", fontsize=7)
-    axes.set_xlim(0, 1.45 * max([100, *values]))
+        note = axes.text(100 * share + 1, place, f" {text}", va="center", fontsize=7)
+        note.set_bbox({"color": "white", "pad": 0.5})  # above the line at 100 %
+    axes.set_xlim(0, 1.6 * max([100, *values]))
     axes.invert_yaxis()
     axes.set_xlabel("left of the baseline (%)")
 
@@ -199,7 +224,8 @@ def _draw_weights(axes: Any, report: CompressionReport) -> None:
     for place, one in enumerate(rows):
         text = f" {one.bits} bits, {one.num_nonzero / max(1, one.size):.0%} not zero"
         axes.text(one.total_bits / 8192, place, text, va="center", fontsize=7)
-    axes.margins(x=0.4)
+    largest = max((one.total_bits / 8192 for one in rows), default=1.0)
+    axes.set_xlim(0, 1.6 * largest)
     axes.invert_yaxis()
     axes.set_xlabel("KiB of the weight, by its bits")
 
@@ -213,10 +239,12 @@ def _draw_metrics(axes: Any, report: CompressionReport) -> None:
         return
     both = [one for one in (report.baseline, report.model) if one is not None]
     percent = 100 if main.method == "Wilson" else 1
+    drawn = []
     for place, one in enumerate(both):
         found = one.metric(main.name)
         if found is None:
             continue
+        drawn.append(found)
         middle = percent * found.value
         low = percent * (found.value if found.low is None else found.low)
         high = percent * (found.value if found.high is None else found.high)
@@ -239,7 +267,9 @@ def _draw_metrics(axes: Any, report: CompressionReport) -> None:
     axes.set_xticks(range(len(both)), [one.name for one in both])
     axes.set_xlim(-0.7, len(both) - 0.3)
     axes.margins(y=0.25)
-    axes.set_ylabel(f"{main.name}{' (%)' if percent == 100 else ''}, 95 % interval")
+    unit = " (%)" if percent == 100 else ""
+    interval = ", 95 % interval" if any(one.low is not None for one in drawn) else ""
+    axes.set_ylabel(f"{main.name}{unit}{interval}")
     axes.grid(axis="y", alpha=0.3)
 
 
@@ -259,7 +289,10 @@ def _class_bars(report: Forgotten) -> Any:
         text += f", p = {one.p_value:.2g}"
         axes.text(max(0.0, 100 * one.change), place, text, va="center", fontsize=7)
     axes.axvline(0, color="black", linewidth=0.8)
-    axes.margins(x=0.6)
+    # Room for the texts on the right.
+    axes.set_xlim(min([-1.0, *changes]) * 1.1, max([1.0, *changes]))
+    low, high = axes.get_xlim()
+    axes.set_xlim(low, high + 0.75 * (high - low))
     axes.set_yticks(places, [f"class {one.label}" for one in rows])
     axes.invert_yaxis()
     axes.set_xlabel("change of recall (points); gray: noise can explain it")

@@ -69,6 +69,20 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def least_p_value(rows: int) -> float:
+    """The smallest two-sided p-value that so many rows can give.
+
+    That of all differences having one sign (the sign-flip test): 2 / 2^rows. Resamples
+    of few rows are too much alike, and would claim more.
+    """
+    return float(min(1.0, 2.0 ** (1 - rows)))
+
+
+def points(percent: float) -> str:
+    """Percentage points as text."""
+    return f"{percent:.2g}" if percent < 10 else f"{percent:.0f}"
+
+
 def mean_interval(values: Any) -> tuple[float, float]:
     """The 95 % interval of the mean of values, one for each row.
 
@@ -83,13 +97,16 @@ def mean_interval(values: Any) -> tuple[float, float]:
 
 
 def mean_p_value(differences: Any) -> float:
-    """The two-sided p-value of a mean of zero, by the same resamples."""
+    """The two-sided p-value of a mean of zero, by the same resamples.
+
+    Never below `least_p_value`.
+    """
     if len(differences) >= MANY_ROWS:
         deviation = float(np.std(differences, ddof=1)) / math.sqrt(len(differences))
         if not deviation:
             return float(not np.any(differences))
         return math.erfc(abs(float(np.mean(differences))) / deviation / math.sqrt(2))
-    return p_value(_means(differences))
+    return max(least_p_value(len(differences)), p_value(_means(differences)))
 
 
 def resampled(
@@ -111,7 +128,10 @@ def resampled(
 
 
 def quantiles(values: Any) -> tuple[float, float]:
-    """The middle 95 % of resampled values; those that are no number left out."""
+    """The middle 95 % of resampled values; those that are no number left out.
+
+    At least one must be a number.
+    """
     low, high = np.nanpercentile(values, [2.5, 97.5])
     return float(low), float(high)
 
@@ -119,8 +139,10 @@ def quantiles(values: Any) -> tuple[float, float]:
 def p_value(differences: Any) -> float:
     """Two-sided: how often resampled differences lie on the other side of zero.
 
-    Never 0: with r resamples at least 2 / (r + 1).
+    Never 0: with r resamples at least 2 / (r + 1). Those that are no number are left
+    out.
     """
+    differences = differences[~np.isnan(differences)]
     if not np.any(differences):
         return 1.0
     below = 1 + int(np.sum(differences <= 0))

@@ -131,6 +131,10 @@ def test_export(run, tmp_path):
         ),
         (["report", "big.keras", "--plot", "no/such/a.png"], "a folder that exists"),
         (["export", "big.keras", "m.onnx"], "a path that ends in '.tflite'"),
+        (
+            ["export", "big.keras", "m.tflite", "--calibrate", "val.npz", "--rows=-3"],
+            "`--rows` must be an integer >= 1",
+        ),
         (["pack", "big.keras", "m.zip"], "a path that ends in '.kfz'"),
         (["unpack", "big.keras", "m.keras"], "a file that ends in .kfz"),
         (["diagnose", "val.npz"], "it is not a text file"),

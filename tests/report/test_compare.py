@@ -1,6 +1,7 @@
 """compare: several models, the Pareto front and its picture."""
 
 import json
+import re
 
 import keras
 import numpy as np
@@ -94,8 +95,8 @@ def test_the_picture(found, tmp_path):
     size, latency = found.plot(tmp_path / "p.png", size="num_nonzero").axes
     assert size.get_xlabel() == "not zero"
     assert size.get_ylabel() == "accuracy (%), 95 % interval"
-    assert "median (ms)" in latency.get_xlabel()
-    assert {one.get_text() for one in size.get_legend().get_texts()} == {
+    assert re.search(r"median \((ms|us)\)", latency.get_xlabel())
+    assert {one.get_text() for one in latency.get_legend().get_texts()} == {
         "dense",
         "sparse",
         "worse",
@@ -120,3 +121,55 @@ def test_without_data_there_is_a_table_and_no_picture(monkeypatch):
     assert "MACs" in found.render()
     with pytest.raises(ValueError, match="`data` must have been given"):
         found.plot()
+
+
+def test_models_of_other_inputs_are_timed_each_with_its_own():
+    shapes = {"flat": (16,), "image": (4, 4)}
+    models = {
+        name: keras.Sequential(
+            [keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(2)]
+        )
+        for name, shape in shapes.items()
+    }
+    found = kf.compare(models)
+    assert all(one.keras_median > 0 for one in found.models)
+    with pytest.raises(ValueError, match="`data` must be inputs of the shapes"):
+        kf.compare(models, (np.ones((9, 16), "float32"), np.zeros(9)))
+
+
+class Breaks(keras.Model):
+    """Takes what it was built with, and nothing else."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(2)
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+
+def test_a_call_that_fails_is_told(found):
+    broken = Breaks()
+    broken(np.ones((1, 7), "float32"))
+    other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    told = kf.compare({"other": other, "broken": broken})  # it is given 4 numbers
+    assert told.get("other").keras_median > 0
+    assert told.get("broken").keras_median is None
+    assert "the call failed" in told.get("broken").reason("keras_median")
+    assert "the call failed" in str(told)
+
+
+@pytest.mark.tensorflow_only
+def test_several_outputs_of_a_file_have_no_metrics(tmp_path):
+    inputs = keras.Input((4,))
+    heads = [keras.layers.Dense(2, name=one)(inputs) for one in ("a", "b")]
+    model = keras.Model(inputs, heads)
+    model.compile("sgd", ["mse", "mse"])
+    path = tmp_path / "m.tflite"
+    kf.export_litert(model, path, mode="float32")
+    targets = [np.ones((60, 2), "float32")] * 2
+    found = kf.compare({"model": model, "file": path}, (X, targets), latency=False)
+    assert found.get("model").metric("loss").value > 0
+    assert found.get("file").metrics == ()
+    assert "file is no compiled Keras model" in found.reasons["metrics"]
+    assert "Metrics are over 60 rows, without intervals" in str(found)

@@ -12,6 +12,7 @@ from keras import layers
 
 import keras_fitkit as kf
 from keras_fitkit.report import litert_reading, measuring, sizes
+from keras_fitkit.report.measure_latency import in_order
 from tests.report import nets
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
@@ -295,6 +296,26 @@ def test_a_file_that_is_none(tmp_path):
     assert "LiteRT cannot run the file" in found.model.reason("macs")
 
 
+@pytest.mark.tensorflow_only
+def test_files_that_do_not_fit_are_named(tmp_path):
+    path = tmp_path / "m.tflite"
+    path.write_bytes(b"no such thing")
+    with pytest.raises(ValueError, match="It does not begin as a LiteRT file"):
+        kf.compression_report(path)
+    path.write_bytes(b"TFL3" * 40)
+    found = kf.compression_report(path)
+    assert "LiteRT cannot run the file" in found.reasons["latency"]
+    with pytest.raises(ValueError, match=r"`data` must be inputs that m\.tflite takes"):
+        kf.compression_report(path, nets.given(np.eye(4)), (X, TRUTH))
+
+
+@pytest.mark.tensorflow_only
+def test_inputs_of_a_file_go_in_the_order_of_their_numbers():
+    names = ["serving_default_input_10_b:0", "serving_default_input_2_c:0", "x", "a"]
+    found = in_order([{"name": one} for one in names])
+    assert [one["name"] for one in found] == [names[1], names[0], "a", "x"]
+
+
 def test_addresses_are_joined_where_they_are_near():
     spans = [(0, 64), (64, 128), (100, 256), (100_000, 100_064), (512, 600)]
     assert litert_reading.union(spans) == 600 + 64
@@ -312,6 +333,82 @@ def test_addresses_are_joined_where_they_are_near():
 def test_data_of_the_wrong_shape_is_told_before_any_work(data, text):
     with pytest.raises(ValueError, match=f"`data` must be .*{text}"):
         kf.compression_report(nets.given(np.eye(4)), data=data)
+
+
+def test_one_row_shows_nothing():
+    small, big = nets.given(LOSES_CLASS_3), nets.given(np.eye(4))
+    found = kf.compression_report(small, big, (X[-1:], TRUTH[-1:]), latency=False)
+    loss, accuracy = found.model.metrics
+    assert (loss.low, loss.high, loss.reason) == (None, None, "one row")
+    assert (accuracy.value, accuracy.low) == (0.0, 0.0)
+    assert not any(one.significant for one in found.tests)
+    assert "One row is 100 points; no difference at all" in found.uncertainty
+    assert "over 1 row." in found.uncertainty
+    json.dumps(found.to_dict())
+    found = kf.compression_report(small, big, (X[-3:], TRUTH[-3:]), latency=False)
+    assert found.tests[0].p_value >= 2 / 2**3
+    assert "a bootstrap is too sure" in found.uncertainty
+
+
+def test_a_model_that_gives_no_numbers_is_no_significant_loss():
+    model, baseline = nets.given(np.eye(4) * np.nan), nets.given(np.eye(4))
+    found = kf.compression_report(model, baseline, (X, TRUTH), latency=False)
+    loss, accuracy = found.tests
+    assert (loss.low, loss.high, loss.p_value) == (None, None, None)
+    assert not loss.significant
+    assert "no test" in loss.sentence
+    assert accuracy.p_value < 0.05
+    assert found.model.metric("loss").reason == "it is no number of every row"
+    assert "nan (" not in str(found)
+
+
+def test_a_line_for_each_weight():
+    figures = kf.compression_report(nets.given(LOSES_CLASS_3), latency=False).model
+    (line,) = [one for one in str(figures).splitlines() if "dense/kernel" in one]
+    cells = [one.strip() for one in line.strip("│").split("│")]
+    # 16 values, 4 of them not 0; two or three kinds: 1 or 2 bits
+    distinct = len(np.unique(LOSES_CLASS_3))
+    bits = int(np.ceil(np.log2(distinct)))
+    assert cells[1:] == ["4x4", "16", "4", f"{distinct}", f"{bits}", f"{2 * bits} B"]
+    assert "<td>4x4</td>" in figures._repr_html_()
+
+
+def batches(kind):
+    if kind == "PyDataset":
+        return kf.ReproducibleDataset(X, TRUTH, batch_size=32, seed=0)
+    if kind == "DataLoader":
+        torch = pytest.importorskip("torch")
+        pair = torch.utils.data.TensorDataset(torch.tensor(X), torch.tensor(TRUTH))
+        return torch.utils.data.DataLoader(pair, batch_size=32)
+    tf = pytest.importorskip("tensorflow")
+    return tf.data.Dataset.from_tensor_slices((X, TRUTH)).batch(32)
+
+
+@pytest.mark.parametrize("kind", ["PyDataset", "DataLoader", "tf.data"])
+def test_a_data_set_is_read_as_its_arrays(kind):
+    models = nets.given(LOSES_CLASS_3), nets.given(np.eye(4))
+    one = kf.compression_report(*models, batches(kind), latency=False)
+    other = kf.compression_report(*models, (X, TRUTH), latency=False)
+    accuracies = [each.model.metric("accuracy") for each in (one, other)]
+    assert accuracies[0] == accuracies[1]
+    assert len(one.forgotten.lost) == len(other.forgotten.lost) == 15
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: (X, TRUTH, np.ones(len(X))), "Sample weights are not taken"),
+        (lambda: X, r"Pass \(x, y\)"),
+        (lambda: (one for one in [(X, TRUTH)]), "a generator cannot be read"),
+        (lambda: "val.npz", "a str cannot be read"),
+        (lambda: kf.ReproducibleDataset(X, batch_size=8, seed=0), "have no targets"),
+        (lambda: batches("tf.data").repeat(), "repeats without an end"),
+        (lambda: batches("tf.data").unbatch(), r"Call .batch\(n\)"),
+    ],
+)
+def test_data_that_cannot_be_taken(make, text):
+    with pytest.raises((TypeError, ValueError), match=f"(?s)`data` must be .*{text}"):
+        kf.compression_report(nets.given(np.eye(4)), data=make(), latency=False)
 
 
 def test_data_without_a_compiled_model():

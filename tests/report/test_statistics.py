@@ -74,3 +74,23 @@ def test_resampled_measures_see_the_same_rows():
     )
     assert found.shape == (20, 2)
     np.testing.assert_array_equal(found[:, 1], 2 * found[:, 0])
+
+
+def test_few_rows_claim_no_more_than_their_signs():
+    # All of n differences above zero: 2 / 2^n by the sign-flip test.
+    assert statistics.least_p_value(1) == 1.0
+    assert statistics.least_p_value(5) == 2 / 2**5
+    ones = np.linspace(1.0, 1.1, 5)
+    assert statistics.mean_p_value(ones) == 2 / 2**5
+    assert statistics.mean_p_value(np.linspace(1.0, 1.1, 40)) == 2 / 2001  # resamples
+
+
+def test_resamples_that_are_no_number_say_nothing():
+    drawn = np.array([1.0, 2.0, np.nan, 3.0])
+    assert statistics.p_value(drawn) == 2 * 1 / (3 + 1)
+    assert statistics.quantiles(np.array([np.nan, 1.0])) == (1.0, 1.0)
+
+
+def test_points_as_text():
+    found = [statistics.points(one) for one in (0.277, 1.666, 20.0, 100.0, 600.0)]
+    assert found == ["0.28", "1.7", "20", "100", "600"]
