@@ -7,7 +7,7 @@ class PackedFileError(ValueError):
     """A file that is no packed model, is damaged, or holds a model that cannot be made.
 
     Raises:
-        Nothing by itself; `load_packed` raises it.
+        PackedFileError: not by itself; `load_packed` raises it.
 
     Example:
         >>> from pathlib import Path

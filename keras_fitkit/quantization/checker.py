@@ -28,7 +28,7 @@ class FellBackToFloat(ValueError):
     """An export that should be of integers has operations in float.
 
     Raises:
-        Nothing of its own.
+        FellBackToFloat: not by itself; `export_litert` raises it.
 
     Example:
         >>> from keras_fitkit.quantization import FellBackToFloat

@@ -130,7 +130,7 @@ def list_presets() -> PresetTable:
         A `PresetTable`; print it, or take its `.presets`.
 
     Raises:
-        Nothing.
+        TypeError: an argument is given.
 
     Example:
         >>> import keras_fitkit as kf
