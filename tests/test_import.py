@@ -46,3 +46,12 @@ def test_leaves_heavy_modules_alone(with_package, keras_alone, module):
 
 def test_changes_no_environment_variable(with_package, keras_alone):
     assert with_package["environment"] == keras_alone["environment"]
+
+
+@pytest.mark.tensorflow_only
+def test_leaves_tensorflow_to_be_configured():
+    """A tensor that is made at import would start it: no threads or GPUs to choose."""
+    after(
+        "import keras_fitkit, tensorflow as tf\n"
+        "tf.config.threading.set_intra_op_parallelism_threads(1)\n"
+    )

@@ -83,7 +83,9 @@ class Preset:
                 check_rate(name, value)
             else:
                 arguments.number(name, value, low=0, include_low=name != "max_norm")
-        penalty(self.l1, self.l2, self.orthogonal)  # refuses what is no one penalty
+        # No regularizer is made here: Keras's L1 and L2 make tensors, and the presets
+        # of an import must not start the backend.
+        _refuse_two(self.l1, self.l2, self.orthogonal)
 
     def _given(self) -> dict[str, Any]:
         fields = (*IN_MODEL, "weight_decay", "label_smoothing", "augment")
@@ -131,15 +133,19 @@ def penalty(l1: float | None, l2: float | None, orthogonal: float | None) -> Any
     Raises:
         ValueError: an orthogonal factor beside another one.
     """
+    _refuse_two(l1, l2, orthogonal)
     if orthogonal is not None:
-        if l1 is not None or l2 is not None:
-            raise ValueError(
-                "`orthogonal` must be None beside `l1` or `l2`: a kernel has one "
-                f"regularizer. Received: orthogonal={orthogonal}, l1={l1}, l2={l2}."
-            )
         return keras.regularizers.OrthogonalRegularizer(orthogonal, mode="columns")
     if l1 is not None and l2 is not None:
         return keras.regularizers.L1L2(l1, l2)
     if l1 is not None:
         return keras.regularizers.L1(l1)
     return None if l2 is None else keras.regularizers.L2(l2)
+
+
+def _refuse_two(l1: float | None, l2: float | None, orthogonal: float | None) -> None:
+    if orthogonal is not None and (l1 is not None or l2 is not None):
+        raise ValueError(
+            "`orthogonal` must be None beside `l1` or `l2`: a kernel has one "
+            f"regularizer. Received: orthogonal={orthogonal}, l1={l1}, l2={l2}."
+        )
