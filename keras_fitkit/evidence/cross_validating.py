@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -183,7 +184,9 @@ def _remembered(model: Any, seen: running.Data, unseen: running.Data) -> Any:
     """The membership report; None where a model's own loss gives none for a row."""
     try:
         losses = [membership.row_losses(model, part) for part in (seen, unseen)]
-    except Exception:
+    except Exception as error:  # of a loss of the user's; the fold itself is right
+        text = "No membership AUC: the loss of single rows cannot be computed"
+        warnings.warn(f"{text} ({type(error).__name__}: {error})", stacklevel=2)
         return None
     if not all(np.isfinite(one).all() for one in losses):
         return None

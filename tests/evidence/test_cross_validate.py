@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import keras_fitkit as kf
-from keras_fitkit.evidence import folds
+from keras_fitkit.evidence import cross_validating, folds
 from tests.evidence.models import EAGER, hidden, line, linear
 
 
@@ -232,3 +232,12 @@ def test_losses_of_rows_are_those_of_numpy_by_both_routes():
 
     model.compile("sgd", own, **EAGER)
     np.testing.assert_allclose(row_losses(model, (x, y)), wrong**2, rtol=1e-4)
+
+
+def test_a_fold_without_losses_of_rows_says_so(monkeypatch):
+    def fails(model, part):
+        raise RuntimeError("batches only")
+
+    monkeypatch.setattr(cross_validating.membership, "row_losses", fails)
+    with pytest.warns(UserWarning, match="No membership AUC.*batches only"):
+        assert cross_validating._remembered(None, None, None) is None

@@ -53,6 +53,13 @@ def test_counts(report):
     )
 
 
+@pytest.mark.tensorflow_only
+def test_of_a_plain_model_everything_can_be_had(report):
+    """A reason here would be a defect of ours, told as a property of the model."""
+    assert dict(report.model.reasons) == {}
+    assert dict(report.baseline.reasons) == {}
+
+
 def test_the_packed_size_is_that_of_the_file(report, tmp_path):
     size = kf.save_packed(nets.given(LOSES_CLASS_3), tmp_path / "m.kfz")
     # The name of the model is in the file, and Keras counts the names.
