@@ -8,26 +8,23 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_fitkit._core import arguments, arrays, files, graph, layers, rewrite
+from keras_fitkit._core import arguments, arrays, files, rewrite
 from keras_fitkit.quantization import (
     checker,
     convert,
+    export_checks,
     fake_quant,
     grids,
     rules,
     tables,
     traps,
 )
-from keras_fitkit.quantization.config import FLOATS
+from keras_fitkit.quantization.export_checks import CONVERTER_BITS
 from keras_fitkit.quantization.export_report import ExportReport
 from keras_fitkit.quantization.fake_quantize import FakeQuantize
-from keras_fitkit.quantization.litert_file import LiteRTModel, interpreter_module
+from keras_fitkit.quantization.litert_file import LiteRTModel
 from keras_fitkit.quantization.quantize_model import strip_quantization
 from keras_fitkit.quantization.wrapper import QuantizeWrapper
-
-MODES = ("auto", *convert.MODES)
-IO = ("float32", "int8")
-CONVERTER_BITS = 8  # the grid that the converter makes by itself
 
 
 def export_litert(
@@ -94,17 +91,17 @@ def export_litert(
     References:
         Jacob et al., 2018, arXiv:1712.05877; keras#18930, model-optimization#1144.
     """
-    _check_model(model)
+    export_checks.check_model(model)
     target = files.refuse_unwritable("path", arguments.path("path", path))
-    _check_choices(mode, io_dtype, batch_size, strict, allow_float)
+    export_checks.check_choices(mode, io_dtype, batch_size, strict, allow_float)
     model = convert.in_float32(model)
     wrappers, quantizers = _quantized(model)
-    mode = _mode(mode, wrappers, quantizers)
-    calibration = _data("calibration_data", calibration_data, model)
-    check = _data("check_data", check_data, model)
-    _check_calibrated(mode, quantizers, calibration)
-    _check_io(io_dtype, mode)
-    _check_backend()
+    mode = export_checks.resolved_mode(mode, wrappers, quantizers)
+    calibration = export_checks.arrays_for("calibration_data", calibration_data, model)
+    check = export_checks.arrays_for("check_data", check_data, model)
+    export_checks.check_calibrated(mode, quantizers, calibration)
+    export_checks.check_io(io_dtype, mode)
+    export_checks.check_backend()
     if mode in convert.CALIBRATED and not wrappers:
         model, allow_float = _without_blocks(model, mode, allow_float)
     plain = model
@@ -116,7 +113,7 @@ def export_litert(
         "calibration": calibration,
         "io_dtype": io_dtype,
     }
-    _check_widths(wrappers, mode)
+    export_checks.check_widths(wrappers, mode)
     grids_ = _grids(wrappers, mode, bool(quantizers))
     content = _converted(plain, mode, how, grids_)
     file = LiteRTModel(content)
@@ -156,39 +153,6 @@ def _without_blocks(
     return plain, [*allow_float, *(f"{one}_*" for one in allow_float if gone)]
 
 
-def _check_model(model: Any) -> None:
-    layers.check_keras_model("model", model, built=True)
-    graph.check_functional("model", model)
-    shapes = [tuple(one.shape) for one in model.inputs]
-    if any(size is None for shape in shapes for size in shape[1:]):
-        hint = "Build it with the sizes that it will run with."
-        allowed = "one whose inputs have known sizes, but for the rows"
-        raise ValueError(arguments.message("model", allowed, shapes, hint))
-
-
-def _check_choices(
-    mode: Any, io_dtype: Any, batch_size: Any, strict: Any, allow_float: Any
-) -> None:
-    arguments.choice("mode", mode, MODES)
-    arguments.choice("io_dtype", io_dtype, IO)
-    arguments.integer("batch_size", batch_size, low=1)
-    arguments.flag("strict", strict)
-    texts = isinstance(allow_float, Sequence) and not isinstance(allow_float, str)
-    if not texts or not all(isinstance(one, str) for one in allow_float):
-        allowed = "a list of patterns of layers or LiteRT operations"
-        raise TypeError(arguments.message("allow_float", allowed, allow_float))
-
-
-def _check_backend() -> None:
-    if keras.backend.backend() != "tensorflow":
-        raise RuntimeError(
-            "LiteRT files are made by TensorFlow's converter: the Keras backend must "
-            f"be tensorflow. Received: {keras.backend.backend()}. Save the model as "
-            ".keras and export it in a process with KERAS_BACKEND=tensorflow."
-        )
-    interpreter_module()  # missing, it says so before any work is done
-
-
 def _quantized(model: Any) -> tuple[list[QuantizeWrapper], list[FakeQuantize]]:
     """The wrappers of a model and all their quantizers, and those that stand alone."""
     wrappers: list[QuantizeWrapper] = []
@@ -204,102 +168,6 @@ def _quantized(model: Any) -> tuple[list[QuantizeWrapper], list[FakeQuantize]]:
             wrappers += inner[0]
             quantizers += inner[1]
     return wrappers, quantizers
-
-
-def _mode(mode: str, wrappers: Sequence[Any], quantizers: Sequence[Any]) -> str:
-    if mode != "auto":
-        return mode
-    if quantizers:
-        return "int16x8" if quantizers[0].bits > CONVERTER_BITS else "int8"
-    if any(one.config.weight_bits in FLOATS for one in wrappers):
-        return "float16"
-    return "float32"
-
-
-def _check_calibrated(mode: str, quantizers: Sequence[Any], calibration: Any) -> None:
-    widths = {one.bits for one in quantizers} - {CONVERTER_BITS, 16}
-    if widths and mode in convert.CALIBRATED:
-        raise ValueError(
-            "`model` must have activations of 8 or 16 bits: LiteRT has no type for "
-            f"others. Received: activations of {sorted(widths)} bits. Pass "
-            "mode='float32' for a file with the weights on their grid."
-        )
-    wide = [one for one in quantizers if one.bits > CONVERTER_BITS]
-    if wide and mode == "int8":
-        raise ValueError(
-            "`model` must have activations of 8 bits for mode='int8': LiteRT has no "
-            f"operation on both types. Received: {len(wide)} of {len(quantizers)} "
-            "ranges of 16 bits. Pass mode='int16x8' with `calibration_data`, or give "
-            "all layers 8 bits."
-        )
-    unknown = [one for one in quantizers if not one.calibrated]
-    if unknown and mode == "int8":
-        raise ValueError(
-            "`model` must have been trained, or called with training=True on some "
-            "data, so that the ranges of its activations are known. Received: "
-            f"{len(unknown)} of {len(quantizers)} are not."
-        )
-    needs = mode == "int16x8" or (mode == "int8" and not quantizers)
-    if needs and calibration is None:
-        allowed = f"samples of the inputs for mode='{mode}' of this model"
-        hint = "Some hundred rows of the training data, or train with kf.quantize_model"
-        raise ValueError(arguments.message("calibration_data", allowed, None, hint))
-    if calibration is not None and not needs:
-        allowed = f"None for mode='{mode}' of this model"
-        hint = "A model that was trained for int8 knows its ranges."
-        raise ValueError(arguments.message("calibration_data", allowed, "data", hint))
-
-
-def _check_widths(wrappers: Sequence[QuantizeWrapper], mode: str) -> None:
-    """Weights that the mode would put on another grid than the one they learned."""
-    for wrapper in wrappers:
-        bits = wrapper.config.weight_bits
-        if not isinstance(bits, int) or not wrapper.kernels:
-            continue
-        wide = mode == "int8" and bits > CONVERTER_BITS
-        if wide or (bits < CONVERTER_BITS and mode not in ("int8", "float32")):
-            allowed = f"one whose weights keep their {bits}-bit grid in the file"
-            hint = f"{wrapper.layer.name} has weights of {bits} bits."
-            raise ValueError(arguments.message("mode", allowed, mode, hint))
-
-
-def _check_io(io_dtype: str, mode: str) -> None:
-    if io_dtype == "int8" and mode != "int8":
-        allowed = f"'float32' with mode='{mode}'"
-        raise ValueError(arguments.message("io_dtype", allowed, io_dtype))
-
-
-def _data(name: str, data: Any, model: Any) -> list[Any] | None:
-    """Arrays for the inputs of a model, in their order."""
-    if data is None:
-        return None
-    shapes = [tuple(one.shape[1:]) for one in model.inputs]
-    wanted = [("rows", *shape) for shape in shapes]
-    try:
-        if len(shapes) > 1:
-            keras.tree.assert_same_structure(data, graph.input_structure(model))
-        given = [arrays.to_numpy(one) for one in keras.tree.flatten(data)]
-        fits = len(given) == len(shapes) and all(
-            len(one.shape) == len(shape) + 1
-            and all(n in (None, m) for n, m in zip(shape, one.shape[1:], strict=True))
-            for one, shape in zip(given, shapes, strict=True)
-        )
-    except (TypeError, ValueError):
-        fits = False
-    if not fits or len({len(one) for one in given}) != 1 or not len(given[0]):
-        allowed = f"arrays of the shapes {wanted}, in the structure of the inputs"
-        received = keras.tree.map_structure(lambda one: np.shape(one), data)
-        raise ValueError(arguments.message(name, allowed, received))
-    for one in given:
-        if one.dtype.kind == "f" and not np.isfinite(one).all():
-            raise ValueError(
-                f"`{name}` must be finite. Received: {int((~np.isfinite(one)).sum())} "
-                "values that are NaN or infinite."
-            )
-    return [
-        one.astype(tensor.dtype)
-        for one, tensor in zip(given, model.inputs, strict=True)
-    ]
 
 
 def _grids(

@@ -11,7 +11,7 @@ import keras
 from keras_fitkit._core import arguments, graph, layers, rewrite, selection
 from keras_fitkit._core._private import GraphNode
 from keras_fitkit._core.selection import Choice, Selection
-from keras_fitkit.quantization import plan, rules, traps
+from keras_fitkit.quantization import plan, rules, traps, wrapped_layer
 from keras_fitkit.quantization.bit_reports import BitAssignment
 from keras_fitkit.quantization.config import QuantizeConfig, resolve
 from keras_fitkit.quantization.fake_quantize import FakeQuantize, is_float
@@ -291,13 +291,7 @@ class _Quantizer(rewrite.Rewriter):
         key = (id(source), place)
         if key not in self._quantizers:
             name = f"quant_{source.name}" + (f"_{place}" if place else "")
-            self._quantizers[key] = FakeQuantize(
-                config.activation_bits,
-                learned=config.learned_ranges,
-                momentum=config.momentum,
-                start_step=config.start_step,
-                name=name,
-            )
+            self._quantizers[key] = wrapped_layer.quantizer(config, name)
         return self._quantizers[key](tensor)
 
 

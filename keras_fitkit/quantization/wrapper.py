@@ -11,7 +11,13 @@ from keras import ops
 
 from keras_fitkit._core import _private, arguments, kernels, mac_rules
 from keras_fitkit._core.serialization import serializable
-from keras_fitkit.quantization import activations, layer_calls, rules, tables
+from keras_fitkit.quantization import (
+    activations,
+    layer_calls,
+    rules,
+    tables,
+    wrapped_layer,
+)
 from keras_fitkit.quantization.config import QuantizeConfig, resolve
 from keras_fitkit.quantization.fake_quantize import (
     FakeQuantize,
@@ -19,8 +25,6 @@ from keras_fitkit.quantization.fake_quantize import (
     is_float,
 )
 from keras_fitkit.quantization.kernel_grids import KernelGrids
-
-TABLE_BITS = 8  # of activations whose functions are tables in a file
 
 
 @serializable
@@ -76,7 +80,7 @@ class QuantizeWrapper(keras.layers.Wrapper):
         stands_alone: bool = False,
         **kwargs: Any,
     ) -> None:
-        _check_layer(layer)
+        wrapped_layer.check(layer, done=(QuantizeWrapper, FakeQuantize))
         kwargs = {"name": f"quant_{layer.name}", "dtype": layer.dtype_policy, **kwargs}
         super().__init__(layer, **{"autocast": False, **kwargs})
         self.supports_masking = layer.supports_masking
@@ -89,46 +93,13 @@ class QuantizeWrapper(keras.layers.Wrapper):
         self._make_quantizers()
 
     def _make_quantizers(self) -> None:
-        bits = self.config.activation_bits
-        self.before: FakeQuantize | None = None
-        self.gate: FakeQuantize | None = None
-        self.after: FakeQuantize | None = None
-        # Within a separable convolution, or a sum or product of more than two.
-        self.middle: FakeQuantize | None = None
-        self._activation = _activation_inside(self.layer)
-        self._shown = activations.of_layer(self.layer)
-        if bits is None:
-            return
-
-        if bits != TABLE_BITS:
-            self._shown = _no_table(self._shown)
-            self._activation = _no_table(self._activation)
-        inner = self._activation
-        if inner is not None and inner not in activations.FUSED:
-            self.before = self._quantizer("before_activation")
-        shown = inner if inner is not None else self._shown
-        if shown in activations.PRODUCT:
-            sigmoid = activations.fixed_range("sigmoid", bits)
-            self.gate = self._quantizer("gate", sigmoid)
-        if kernels.is_one_of(self.layer, kernels.SEPARABLE):
-            self.middle = self._quantizer("middle")
-        if self.quantize_output and self.rule.kind != rules.THROUGH:
-            fixed = activations.fixed_range(shown or "", bits)
-            self.after = self._quantizer("output", fixed)
-
-    def _quantizer(
-        self, name: str, fixed: tuple[float, float] | None = None
-    ) -> FakeQuantize:
-        config = self.config
-        bits: Any = config.activation_bits
-        return FakeQuantize(
-            bits,
-            learned=config.learned_ranges and fixed is None,
-            momentum=config.momentum,
-            start_step=config.start_step,
-            fixed=fixed,
-            name=name,
+        made = wrapped_layer.quantizers_of(
+            self.layer, self.config, quantize_output=self.quantize_output
         )
+        self._activation, self._shown = made.activation, made.shown
+        self.before, self.gate, self.after = made.before, made.gate, made.after
+        # Within a separable convolution, or a sum or product of more than two.
+        self.middle = made.middle
 
     def build(self, input_shape: Any = None) -> None:
         """Builds the layer, and makes what its grids need."""
@@ -137,7 +108,7 @@ class QuantizeWrapper(keras.layers.Wrapper):
             self.layer.built = True
         self._kernels = rules.kernels_of(self.layer)
         if self.after is not None and layer_calls.merges_many(self.layer):
-            self.middle = self._quantizer("middle")
+            self.middle = wrapped_layer.quantizer(self.config, "middle")
         for quantizer in self.quantizers:
             if not quantizer.built:
                 quantizer.build(None)
@@ -361,36 +332,3 @@ class QuantizeWrapper(keras.layers.Wrapper):
         if told is not None and rules.registered(layer) is None:
             rules.register(type(layer), told["kernels"], kind=told["kind"])
         return cls(**{**config, "layer": layer})
-
-
-def _activation_inside(layer: Any) -> str | None:
-    """The name of the activation that a layer with kernels applies last, or None."""
-    if rules.rule_of(layer).kind != rules.WEIGHTS or not hasattr(layer, "activation"):
-        return None
-    return activations.name_of(layer.activation)
-
-
-def _no_table(name: str | None) -> str | None:
-    return "" if name == activations.TABLE else name
-
-
-def _check_layer(layer: Any) -> None:
-    if isinstance(layer, (QuantizeWrapper, FakeQuantize)):
-        hint = "It is quantized already: strip it with `kf.strip_quantization`."
-        raise ValueError(arguments.message("layer", "a plain layer", layer.name, hint))
-    if isinstance(layer, keras.Model):
-        hint = "For a model use `kf.quantize_model`."
-        raise TypeError(arguments.message("layer", "one layer", layer.name, hint))
-    if not isinstance(layer, keras.layers.Layer):
-        allowed = "a keras.layers.Layer"
-        raise TypeError(arguments.message("layer", allowed, layer))
-    rule = rules.rule_of(layer)
-    if rule.kind == rules.FLOAT:
-        hint = (
-            f"{layer.name} stays float ({rule.reason}). For a layer of your own call "
-            "`kf.quantization.register(LayerClass, kernels=[...])`."
-        )
-        allowed = "a layer that can be quantized"
-        raise ValueError(
-            arguments.message("layer", allowed, type(layer).__name__, hint)
-        )

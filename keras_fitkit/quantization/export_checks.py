@@ -1,0 +1,159 @@
+"""What `export_litert` asks of its arguments, before any work is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_fitkit._core import arguments, arrays, graph, layers
+from keras_fitkit.quantization import convert
+from keras_fitkit.quantization.config import FLOATS
+from keras_fitkit.quantization.litert_file import interpreter_module
+from keras_fitkit.quantization.wrapper import QuantizeWrapper
+
+MODES = ("auto", *convert.MODES)
+IO = ("float32", "int8")
+CONVERTER_BITS = 8  # the grid that the converter makes by itself
+
+
+def check_model(model: Any) -> None:
+    """A functional model whose inputs have known sizes."""
+    layers.check_keras_model("model", model, built=True)
+    graph.check_functional("model", model)
+    shapes = [tuple(one.shape) for one in model.inputs]
+    if any(size is None for shape in shapes for size in shape[1:]):
+        hint = "Build it with the sizes that it will run with."
+        allowed = "one whose inputs have known sizes, but for the rows"
+        raise ValueError(arguments.message("model", allowed, shapes, hint))
+
+
+def check_choices(
+    mode: Any, io_dtype: Any, batch_size: Any, strict: Any, allow_float: Any
+) -> None:
+    """Each argument that needs no model."""
+    arguments.choice("mode", mode, MODES)
+    arguments.choice("io_dtype", io_dtype, IO)
+    arguments.integer("batch_size", batch_size, low=1)
+    arguments.flag("strict", strict)
+    texts = isinstance(allow_float, Sequence) and not isinstance(allow_float, str)
+    if not texts or not all(isinstance(one, str) for one in allow_float):
+        allowed = "a list of patterns of layers or LiteRT operations"
+        raise TypeError(arguments.message("allow_float", allowed, allow_float))
+
+
+def check_backend() -> None:
+    """TensorFlow, and LiteRT's interpreter is there.
+
+    Raises:
+        RuntimeError: another backend.
+        ImportError: ai-edge-litert is not installed.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise RuntimeError(
+            "LiteRT files are made by TensorFlow's converter: the Keras backend must "
+            f"be tensorflow. Received: {keras.backend.backend()}. Save the model as "
+            ".keras and export it in a process with KERAS_BACKEND=tensorflow."
+        )
+    interpreter_module()  # missing, it says so before any work is done
+
+
+def resolved_mode(mode: str, wrappers: Sequence[Any], quantizers: Sequence[Any]) -> str:
+    """The format for "auto": what the model was trained for."""
+    if mode != "auto":
+        return mode
+    if quantizers:
+        return "int16x8" if quantizers[0].bits > CONVERTER_BITS else "int8"
+    if any(one.config.weight_bits in FLOATS for one in wrappers):
+        return "float16"
+    return "float32"
+
+
+def check_calibrated(mode: str, quantizers: Sequence[Any], calibration: Any) -> None:
+    """Ranges that are known, from a training or from data, of widths LiteRT has."""
+    widths = {one.bits for one in quantizers} - {CONVERTER_BITS, 16}
+    if widths and mode in convert.CALIBRATED:
+        raise ValueError(
+            "`model` must have activations of 8 or 16 bits: LiteRT has no type for "
+            f"others. Received: activations of {sorted(widths)} bits. Pass "
+            "mode='float32' for a file with the weights on their grid."
+        )
+    wide = [one for one in quantizers if one.bits > CONVERTER_BITS]
+    if wide and mode == "int8":
+        raise ValueError(
+            "`model` must have activations of 8 bits for mode='int8': LiteRT has no "
+            f"operation on both types. Received: {len(wide)} of {len(quantizers)} "
+            "ranges of 16 bits. Pass mode='int16x8' with `calibration_data`, or give "
+            "all layers 8 bits."
+        )
+    unknown = [one for one in quantizers if not one.calibrated]
+    if unknown and mode == "int8":
+        raise ValueError(
+            "`model` must have been trained, or called with training=True on some "
+            "data, so that the ranges of its activations are known. Received: "
+            f"{len(unknown)} of {len(quantizers)} are not."
+        )
+    needs = mode == "int16x8" or (mode == "int8" and not quantizers)
+    if needs and calibration is None:
+        allowed = f"samples of the inputs for mode='{mode}' of this model"
+        hint = "Some hundred rows of the training data, or train with kf.quantize_model"
+        raise ValueError(arguments.message("calibration_data", allowed, None, hint))
+    if calibration is not None and not needs:
+        allowed = f"None for mode='{mode}' of this model"
+        hint = "A model that was trained for int8 knows its ranges."
+        raise ValueError(arguments.message("calibration_data", allowed, "data", hint))
+
+
+def check_widths(wrappers: Sequence[QuantizeWrapper], mode: str) -> None:
+    """Weights that the mode would put on another grid than the one they learned."""
+    for wrapper in wrappers:
+        bits = wrapper.config.weight_bits
+        if not isinstance(bits, int) or not wrapper.kernels:
+            continue
+        wide = mode == "int8" and bits > CONVERTER_BITS
+        if wide or (bits < CONVERTER_BITS and mode not in ("int8", "float32")):
+            allowed = f"one whose weights keep their {bits}-bit grid in the file"
+            hint = f"{wrapper.layer.name} has weights of {bits} bits."
+            raise ValueError(arguments.message("mode", allowed, mode, hint))
+
+
+def check_io(io_dtype: str, mode: str) -> None:
+    """Integers outside are for files of int8 inside."""
+    if io_dtype == "int8" and mode != "int8":
+        allowed = f"'float32' with mode='{mode}'"
+        raise ValueError(arguments.message("io_dtype", allowed, io_dtype))
+
+
+def arrays_for(name: str, data: Any, model: Any) -> list[Any] | None:
+    """Arrays for the inputs of a model, in their order."""
+    if data is None:
+        return None
+    shapes = [tuple(one.shape[1:]) for one in model.inputs]
+    wanted = [("rows", *shape) for shape in shapes]
+    try:
+        if len(shapes) > 1:
+            keras.tree.assert_same_structure(data, graph.input_structure(model))
+        given = [arrays.to_numpy(one) for one in keras.tree.flatten(data)]
+        fits = len(given) == len(shapes) and all(
+            len(one.shape) == len(shape) + 1
+            and all(n in (None, m) for n, m in zip(shape, one.shape[1:], strict=True))
+            for one, shape in zip(given, shapes, strict=True)
+        )
+    except (TypeError, ValueError):
+        fits = False
+    if not fits or len({len(one) for one in given}) != 1 or not len(given[0]):
+        allowed = f"arrays of the shapes {wanted}, in the structure of the inputs"
+        received = keras.tree.map_structure(lambda one: np.shape(one), data)
+        raise ValueError(arguments.message(name, allowed, received))
+    for one in given:
+        if one.dtype.kind == "f" and not np.isfinite(one).all():
+            raise ValueError(
+                f"`{name}` must be finite. Received: {int((~np.isfinite(one)).sum())} "
+                "values that are NaN or infinite."
+            )
+    return [
+        one.astype(tensor.dtype)
+        for one, tensor in zip(given, model.inputs, strict=True)
+    ]
