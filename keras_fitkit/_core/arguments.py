@@ -129,6 +129,14 @@ def path(name: str, value: object, *, suffix: str = "") -> Path:
     if not isinstance(value, (str, os.PathLike)):
         raise TypeError(message(name, "a path (str or os.PathLike)", value))
     clean = Path(value).expanduser()
+    try:
+        clean.lstat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass
+    except (OSError, ValueError) as error:  # too long, or with a character of value 0
+        why = getattr(error, "strerror", None) or str(error)
+        allowed = "a path that can be written"
+        raise ValueError(message(name, allowed, str(value), f"{why}.")) from None
     if suffix and not clean.name.endswith(suffix):
         raise ValueError(message(name, f"a path that ends in '{suffix}'", str(value)))
     if clean.is_dir():

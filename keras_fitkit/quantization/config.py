@@ -142,7 +142,11 @@ PRESETS: dict[str, QuantizeConfig] = {
 
 
 def resolve(config: Any, name: str = "config") -> QuantizeConfig:
-    """A config, or the preset of that name.
+    """A config, one of the arguments in a dict, or the preset of a name.
+
+    Args:
+        config: what a user gave.
+        name: of the argument that it was, for the messages.
 
     Raises:
         TypeError, ValueError: neither.
@@ -150,6 +154,9 @@ def resolve(config: Any, name: str = "config") -> QuantizeConfig:
     if isinstance(config, QuantizeConfig):
         return config
     if isinstance(config, Mapping):
+        known = [one.name for one in dataclasses.fields(QuantizeConfig)]
+        for key in config:
+            arguments.choice(name, key, known)
         return QuantizeConfig(**config)
     if not isinstance(config, str):
         allowed = "a QuantizeConfig or the name of a preset"

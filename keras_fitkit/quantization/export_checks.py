@@ -148,6 +148,8 @@ def arrays_for(name: str, data: Any, model: Any) -> list[Any] | None:
         received = keras.tree.map_structure(lambda one: np.shape(one), data)
         raise ValueError(arguments.message(name, allowed, received))
     for one in given:
+        if one.dtype.kind not in "fiubV":  # V: of half precision
+            raise TypeError(arguments.message(name, "numbers", f"dtype {one.dtype}"))
         if one.dtype.kind == "f" and not np.isfinite(one).all():
             raise ValueError(
                 f"`{name}` must be finite. Received: {int((~np.isfinite(one)).sum())} "

@@ -187,7 +187,12 @@ def run_litert(path: Any, x: Any, *, threads: int = 1) -> Any:
     """
     file = _existing(path)
     arguments.integer("threads", threads, low=1)
-    model = LiteRTModel(file.read_bytes(), threads=threads)
+    try:
+        model = LiteRTModel(file.read_bytes(), threads=threads)
+    except (ValueError, RuntimeError) as error:
+        hint = f"The file is damaged, or another one: {error}"
+        allowed = "a LiteRT file"
+        raise ValueError(arguments.message("path", allowed, str(path), hint)) from error
     arrays = [np.asarray(one) for one in keras.tree.flatten(_in_order(x, model))]
     check_inputs("x", arrays, model)
     found = model.run(arrays)

@@ -98,9 +98,7 @@ def quantize_model(
     """
     layers.check_keras_model("model", model, built=True)
     graph.check_functional("model", model)
-    if any(isinstance(one, (QuantizeWrapper, FakeQuantize)) for one in _below(model)):
-        hint = "It is quantized already: begin with `kf.strip_quantization(model)`."
-        raise ValueError(arguments.message("model", "a plain model", model.name, hint))
+    _check_plain(model)
     arguments.flag("return_report", return_report)
     if isinstance(config, BitAssignment):
         overrides = {**(overrides or {}), **_added(config.overrides, overrides)}
@@ -112,8 +110,9 @@ def quantize_model(
     made = quantizer.run(model)
     if not quantizer.wrappers:
         listed = "; ".join(f"{one.name}: {one.reason}" for one in quantizer.floats)
+        stays = listed or "all, as `config` has no bits for what is in them"
         raise ValueError(
-            f"`model` must have a layer to quantize. Those there stay float: {listed}."
+            f"`model` must have a layer to quantize. Those there stay float: {stays}."
         )
     if any(one.config.activation_bits == INT8 for one in quantizer.wrappers):
         traps.warn_if_slow(model)
@@ -129,6 +128,21 @@ def without_blocks(model: Any, exclude: Selection) -> tuple[Any, Selection]:
         model, ("exclude", exclude), keep="exclude"
     )
     return plain, excluded
+
+
+def _check_plain(model: Any) -> None:
+    """Nothing in it may be quantized, here or by Keras itself."""
+    for layer in _below(model):
+        if isinstance(layer, (QuantizeWrapper, FakeQuantize)):
+            hint = "It is quantized already: begin with `kf.strip_quantization(model)`."
+        elif wrapped_layer.is_of_keras(layer):
+            hint = (
+                f"`model.quantize()` has made integers of {layer.name}'s kernel, which "
+                "trains no more: begin with the model as it was before."
+            )
+        else:
+            continue
+        raise ValueError(arguments.message("model", "a plain model", model.name, hint))
 
 
 def _below(model: Any) -> Iterator[Any]:
@@ -160,7 +174,10 @@ class _Choices:
             raise TypeError(arguments.message("overrides", allowed, overrides))
         self.config = config
         self.overrides = [
-            (Choice("overrides", pattern), None if one is None else resolve(one))
+            (
+                Choice("overrides", pattern),
+                None if one is None else resolve(one, "overrides"),
+            )
             for pattern, one in overrides.items()
         ]
         self.excluded = Choice("exclude", exclude)

@@ -8,8 +8,9 @@ from typing import Any
 
 import keras
 
-from keras_fitkit._core import _private, arguments
+from keras_fitkit._core import arguments
 from keras_fitkit._core import kernels as kernels_
+from keras_fitkit._core._private import own_variables
 from keras_fitkit._core.layers import leaf_layers
 
 WEIGHTS, INSIDE, OUTPUT = "weights", "weights inside", "output"
@@ -176,14 +177,26 @@ def kernels_of(layer: Any) -> list[Kernel]:
     rule = rule_of(layer)
     if rule.kind not in (WEIGHTS, INSIDE):
         return []
+    _check_registered(layer)
     found = []
     for _, owner in leaf_layers(layer):
         names = rule.kernels if owner is layer else rule_of(owner).kernels
         names = names or kernels_.names(owner)
-        for variable in _private.own_variables(owner):
+        for variable in own_variables(owner):
             if variable.name in names and str(variable.dtype).startswith("float"):
                 found.append(Kernel(owner, variable, _shared_axes(owner, variable)))
     return found
+
+
+def _check_registered(layer: Any) -> None:
+    """The names that were registered are not all strange to the layer."""
+    told = registered(layer)
+    names = told["kernels"] if told else []
+    own = [one.name for _, each in leaf_layers(layer) for one in own_variables(each)]
+    if names and not set(names) & set(own):
+        allowed = f"names of variables of {type(layer).__name__}, which has {own}"
+        hint = "`kf.quantization.register` was told so."
+        raise ValueError(arguments.message("kernels", allowed, names, hint))
 
 
 def _kernel_names(layer: Any) -> tuple[str, ...]:

@@ -108,6 +108,9 @@ def check(layer: Any, *, done: tuple[type[Any], ...]) -> None:
     if not isinstance(layer, keras.layers.Layer):
         allowed = "a keras.layers.Layer"
         raise TypeError(arguments.message("layer", allowed, layer))
+    if is_of_keras(layer):
+        hint = "`quantize()` has made integers of its kernel, which trains no more."
+        raise ValueError(arguments.message("layer", "a plain layer", layer.name, hint))
     rule = rules.rule_of(layer)
     if rule.kind == rules.FLOAT:
         hint = (
@@ -118,6 +121,11 @@ def check(layer: Any, *, done: tuple[type[Any], ...]) -> None:
         raise ValueError(
             arguments.message("layer", allowed, type(layer).__name__, hint)
         )
+
+
+def is_of_keras(layer: Any) -> bool:
+    """Whether Keras's own `quantize()` was called on a layer."""
+    return getattr(layer, "quantization_mode", None) is not None
 
 
 def _activation_inside(layer: Any) -> str | None:

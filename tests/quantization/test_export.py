@@ -1,6 +1,7 @@
 """LiteRT files: made, read again, compared."""
 
 import inspect
+import sys
 
 import keras
 import numpy as np
@@ -465,12 +466,18 @@ def test_bad_input_leaves_no_file(tmp_path):
         (model, {"check_data": FLAT[:0]}, "`check_data` must be arrays"),
         (model, {"io_dtype": "int8"}, "`io_dtype` must be 'float32'"),
         (model, {"batch_size": 0}, "`batch_size` must be"),
+        (model, {"check_data": np.array([["a"] * 12])}, "`check_data` must be numbers"),
     ]
     for given, arguments, text in cases:
-        with pytest.raises(ValueError, match=text):
+        with pytest.raises((TypeError, ValueError), match=text):
             export_litert(given, path, **arguments)
     with pytest.raises(ValueError, match="a path in a folder that exists"):
         export_litert(model, tmp_path / "no" / "m.tflite")
+    with pytest.raises(ValueError, match="a file, not a folder"):
+        export_litert(model, tmp_path)
+    for name in ("a\0b", 300 * "a"):
+        with pytest.raises(ValueError, match="`path` must be a path that can be writt"):
+            export_litert(model, tmp_path / name)
     with pytest.raises(ValueError, match="`calibration_data` must be None for mode="):
         export_litert(model, path, mode="dynamic", calibration_data=FLAT)
     few = quantize_model(model, "int4-weights")
@@ -500,12 +507,28 @@ def test_running_a_file_checks_its_inputs(tmp_path):
         run_litert(tmp_path / "other.tflite", FLAT)
     with pytest.raises(ValueError, match="`threads` must be"):
         run_litert(tmp_path / "m.tflite", FLAT, threads=0)
+    for content in (b"", b"no model at all"):
+        (tmp_path / "bad.tflite").write_bytes(content)
+        with pytest.raises(ValueError, match=r"`path` must be a LiteRT file.*damaged"):
+            run_litert(tmp_path / "bad.tflite", FLAT)
 
 
-def test_without_litert_it_says_what_to_install(monkeypatch):
+def test_without_litert_it_says_what_to_install(monkeypatch, tmp_path):
+    path = tmp_path / "there.tflite"
+    path.write_bytes(b"of somebody else")
+
     def missing(name):
         raise ImportError(name)
 
     monkeypatch.setattr(litert_file.importlib, "import_module", missing)
     with pytest.raises(ImportError, match=r"pip install 'keras-fitkit\[litert\]'"):
         litert_file.interpreter_module()
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    for call in (
+        lambda: export_litert(mlp(), tmp_path / "m.tflite"),
+        lambda: run_litert(path, FLAT),
+    ):
+        with pytest.raises(ImportError, match=r"pip install 'keras-fitkit\[litert\]'"):
+            call()
+    assert list(tmp_path.iterdir()) == [path]

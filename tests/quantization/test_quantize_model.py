@@ -238,6 +238,16 @@ def test_what_cannot_be_quantized():
         quantize_model(norm)
     with pytest.raises(ValueError, match=r"`config` must be one of 'int8'"):
         quantize_model(mlp(), "int7")
+    with pytest.raises(ValueError, match=r"`config` must be one of .*weight_bits'\?"):
+        quantize_model(mlp(), {"weight_bit": 4})
+    with pytest.raises(ValueError, match=r"`overrides` must be one of 'int8'"):
+        quantize_model(mlp(), overrides={"hidden": "int5"})
+    with pytest.raises(ValueError, match=r"a layer to quantize.*`config` has no bits"):
+        quantize_model(mlp(), QuantizeConfig(None, None))
+    whole = mlp()
+    whole.layers[0].quantize("int8")  # Keras's own
+    with pytest.raises(ValueError, match=r"a plain model.*integers of hidden's kernel"):
+        quantize_model(whole)
 
 
 def trap(size=3, variant="v3", se_ratio=0.25):

@@ -160,6 +160,9 @@ def test_somebody_s_own_layer(monkeypatch):
     wrapper = QuantizeWrapper(Scale(), "int4-weights")
     wrapper.build((None, 6))
     assert [kernel.variable.name for kernel in wrapper.kernels] == ["scale"]
+    register(Scale, kernels=["scales"])
+    with pytest.raises(ValueError, match=r"`kernels` must be.*\['scale'\].*scales"):
+        QuantizeWrapper(Scale()).build((None, 6))
 
 
 def test_a_file_says_how_somebody_s_own_layer_is_quantized(monkeypatch, tmp_path):
@@ -176,15 +179,23 @@ def test_a_file_says_how_somebody_s_own_layer_is_quantized(monkeypatch, tmp_path
     np.testing.assert_array_equal(array(again(x)), array(model(x)))
 
 
+def of_keras():
+    layer = layers.Dense(2)
+    layer.build((None, 4))
+    layer.quantize("int8")
+    return layer
+
+
 @pytest.mark.parametrize(
     ("layer", "text"),
     [
+        (of_keras(), "a plain layer.*integers of its kernel"),
         (layers.LayerNormalization(), "stays float"),
         (QuantizeWrapper(layers.Dense(2)), "quantized already"),
         (keras.Sequential([layers.Dense(2)]), r"kf\.quantize_model"),
         (3, r"keras\.layers\.Layer"),
     ],
-    ids=["norm", "twice", "model", "number"],
+    ids=["of Keras", "norm", "twice", "model", "number"],
 )
 def test_what_cannot_be_wrapped(layer, text):
     with pytest.raises((TypeError, ValueError), match=f"`layer` must be.*{text}"):
