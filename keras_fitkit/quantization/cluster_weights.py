@@ -44,7 +44,9 @@ class ClusterWeights(FitCallback):
             weights; "density", evenly over their distribution. Defaults to "kmeans++".
         layers: what to cluster: patterns (as in a shell) of layer or weight paths, or
             layers. None: kernels of Dense, EinsumDense, convolutions, recurrent and
-            attention layers, at any depth, where they can train. Defaults to None.
+            attention layers, at any depth, where they can train. Depthwise kernels and
+            embeddings are clustered when they are named; biases and norms never, as in
+            the paper: they are few. Defaults to None.
         exclude: what to leave out, given in the same way. Defaults to None.
         per_channel: whether each output channel has `num_clusters` values of its own.
             Defaults to False.
@@ -207,8 +209,7 @@ class ClusterWeights(FitCallback):
         """The group of each weight, and which groups are trained."""
         weight = each.weight()
         zeros = (weight == 0) & self.preserve_zeros
-        # Zeros that a mask makes later are a value too.
-        masked = self.preserve_zeros and each.is_masked
+        masked = each.is_masked  # zeros that a mask makes are a value too
         if self._holds:
             _, groups = np.unique(weight, return_inverse=True)
             groups = groups.reshape(weight.shape) + 1

@@ -27,7 +27,8 @@ class QuantizeConfig:
         weight_bits: width of the weights, 2 to 16; "float16" or "bfloat16" rounds them
             to that type (a LiteRT file has float16 for both: it knows no bfloat16, and
             float16 holds the same values from 8e-6 to 65504); None leaves them as they
-            are. Defaults to 8.
+            are. Where activations have 8 bits, a LiteRT file has 8 for such weights
+            too, from the largest of each channel. Defaults to 8.
         activation_bits: width of the activations, 2 to 16, or None for floats. Defaults
             to 8.
         per_channel: whether each output channel has a scale of its own, or a weight

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -94,6 +95,13 @@ def check_calibrated(mode: str, quantizers: Sequence[Any], calibration: Any) -> 
             "`model` must have been trained, or called with training=True on some "
             "data, so that the ranges of its activations are known. Received: "
             f"{len(unknown)} of {len(quantizers)} are not."
+        )
+    if mode == "int8" and any(one.waits for one in quantizers):
+        warnings.warn(
+            "`model` was trained for fewer steps than its `start_step`, in floats "
+            "alone: the file is of integers, and Keras still computes without. Train "
+            "on, or choose a smaller `start_step`.",
+            stacklevel=3,
         )
     needs = mode == "int16x8" or (mode == "int8" and not quantizers)
     if needs and calibration is None:

@@ -116,7 +116,7 @@ def export_litert(
     export_checks.check_widths(wrappers, mode)
     grids_ = _grids(wrappers, mode, bool(quantizers))
     content = _converted(plain, mode, how, grids_)
-    file = LiteRTModel(content)
+    file = _opened(content, model)
     allowed, refused = (
         checker.float_ops(file, model, tuple(allow_float))
         if mode in convert.CALIBRATED
@@ -226,6 +226,16 @@ def _converted(
             f"trained on. Received: {error}, whose weights are not in the file as they "
             "were trained. Give this layer 8 bits with `overrides`."
         ) from None
+
+
+def _opened(content: bytes, model: Any) -> LiteRTModel:
+    try:
+        return LiteRTModel(content)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            "`model` must become a file that LiteRT runs. Received: "
+            f"{model.name}, of which it says: {error}"
+        ) from error
 
 
 def _fell_back(refused: Sequence[Any]) -> checker.FellBackToFloat:

@@ -19,6 +19,7 @@ Tensor: TypeAlias = Any
 TINY = 1e-9  # a scale is never below it: a channel of zeros has scale TINY
 STEP_OF_ZEROS = 0.05  # where a kernel of zeros begins to learn its step
 NARROWEST = 1e-6  # an activation range is never narrower
+OF_ZEROS = 1.0  # the upper end of one where all values are zero
 
 
 def levels(bits: int) -> int:
@@ -114,9 +115,14 @@ def scaled_gradient(value: Tensor, scale: Tensor) -> Tensor:
 
 
 def with_zero(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """The ends of a range that includes zero and is not empty."""
+    """The ends of a range that includes zero and is not empty.
+
+    Of zeros alone, as behind a dead ReLU, it goes to `OF_ZEROS`: LiteRT's fast kernels
+    refuse a grid that is far finer than the products that are summed up for it.
+    """
     low, high = ops.minimum(low, 0.0), ops.maximum(high, 0.0)
-    return low, ops.maximum(high, low + NARROWEST)
+    least = ops.where(high > low, low + NARROWEST, OF_ZEROS)
+    return low, ops.maximum(high, least)
 
 
 def fake_quant(x: Tensor, low: Tensor, high: Tensor, bits: int) -> Tensor:

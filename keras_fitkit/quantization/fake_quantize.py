@@ -210,6 +210,13 @@ class FakeQuantize(keras.layers.Layer):
         return self.built and int(keras.ops.convert_to_numpy(self.seen)) > 0
 
     @property
+    def waits(self) -> bool:
+        """Whether `start_step` has yet to come: it has rounded nothing so far."""
+        if self.fixed is not None or not self.start_step:
+            return False
+        return int(keras.ops.convert_to_numpy(self.seen)) <= self.start_step
+
+    @property
     def _settled(self) -> float:
         return float(max(SETTLE, self.start_step))
 

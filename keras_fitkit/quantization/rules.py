@@ -58,7 +58,8 @@ _MAXIMA = tuple(f"{p}MaxPooling{n}D" for p in ("", "Global") for n in (1, 2, 3))
 _MEANS = tuple(f"GlobalAveragePooling{n}D" for n in (1, 2, 3))
 _RECURRENT = ("RNN", "SimpleRNN", "LSTM", "GRU", "ConvLSTM1D", "ConvLSTM2D")
 _VOLUMES = ("Conv3D", "Conv3DTranspose")
-_ATTENTION = ("MultiHeadAttention", "GroupQueryAttention")
+# The second is `keras.layers.GroupQueryAttention`: Keras exports it by another name.
+_ATTENTION = ("MultiHeadAttention", "GroupedQueryAttention")
 _MERGES = ("Add", "Subtract", "Multiply", "Maximum", "Minimum", "Average")
 _ACTIVATIONS = ("Activation", "ReLU", "LeakyReLU", "PReLU", "ELU", "Softmax")
 _SHAPES = ("Flatten", "Reshape", "Permute", "RepeatVector", "Identity", "UpSampling1D")
@@ -73,6 +74,7 @@ _FLOATS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("Rescaling", "Normalization"), "it prepares the input"),
     (("LayerNormalization", "GroupNormalization"), "a norm"),
     (("RMSNormalization", "UnitNormalization"), "a norm"),
+    (("Attention", "AdditiveAttention"), "attention is computed in float"),
 )
 _registered: dict[type, Rule] = {}
 

@@ -174,11 +174,11 @@ def test_zeros_stay_unless_told_otherwise():
         assert np.unique(after).size <= 4
 
 
-@pytest.mark.parametrize("first", [True, False])
-def test_with_pruning_zero_is_one_of_the_values(first):
+@pytest.mark.parametrize(("first", "keep"), [(True, True), (False, False)])
+def test_with_pruning_zero_is_one_of_the_values(first, keep):
     model, seen = mlp(), EachBatch()
     prune = kf.PruneSchedule(0.5)
-    cluster = ClusterWeights(4)
+    cluster = ClusterWeights(4, init="linear", preserve_zeros=keep)
     order = [cluster, prune] if first else [prune, cluster]
     fit(model, *order, seen, x=FLAT, epochs=4)
     assert kf.sparsity_of(model).sparsity >= 0.5

@@ -19,6 +19,7 @@ from keras_fitkit.quantization import (
     tables,
 )
 from tests.quantization.models import FLAT, X, array, cnn, integers, mlp, trained
+from tests.tools import warns_once
 
 pytestmark = [pytest.mark.tensorflow_only, pytest.mark.eager]
 layers = keras.layers
@@ -488,6 +489,54 @@ def test_bad_input_leaves_no_file(tmp_path):
     with pytest.raises(ValueError, match="activations of 8 or 16 bits"):
         export_litert(narrow, path, mode="int8")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_layer_that_is_dead_has_a_grid_that_litert_runs(tmp_path):
+    model = mlp()
+    model.layers[0].bias.assign(np.full(16, -99.0))
+    qat = quantize_model(model)
+    qat(FLAT, training=True)
+    report = export_litert(qat, tmp_path / "m.tflite", check_data=FLAT)
+    assert report.float_ops == ()
+    assert max(one.max_steps for one in report.layers) <= 1.01
+
+
+def test_what_litert_cannot_run_is_one_clear_error(tmp_path, monkeypatch):
+    def broken(*_args, **_kwargs):
+        raise RuntimeError("failed to create XNNPACK runtime")
+
+    module = sys.modules[export_litert.__module__]  # the name is the function's
+    monkeypatch.setattr(module, "LiteRTModel", broken)
+    with pytest.raises(ValueError, match=r"`model` must .* LiteRT runs.*XNNPACK"):
+        export_litert(mlp(), tmp_path / "m.tflite")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_attention_of_every_kind_may_be_float(tmp_path):
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((4, 8))
+    x = layers.GroupQueryAttention(4, 4, 2, name="grouped")(inputs, inputs)
+    x = layers.Attention(name="plain")([x, x])
+    qat, left = quantize_model(
+        keras.Model(inputs, layers.Dense(3, name="last")(x)), return_report=True
+    )
+    assert [one.name for one in left] == ["plain"]
+    assert len(qat.get_layer("quant_grouped").kernels) == 4
+    x = np.random.default_rng(0).normal(size=(16, 4, 8)).astype("float32")
+    qat(x, training=True)
+    report = export_litert(qat, tmp_path / "m.tflite", check_data=x)
+    assert {one.layer for one in report.float_ops} == {"quant_grouped", "plain"}
+
+
+def test_a_training_that_ends_before_start_step_is_told(tmp_path):
+    qat = quantize_model(mlp(), QuantizeConfig(start_step=2))
+    for _ in range(2):
+        qat(FLAT, training=True)
+    with warns_once(UserWarning, "fewer steps than its `start_step`"):
+        export_litert(qat, tmp_path / "m.tflite")
+    qat(FLAT, training=True)
+    report = export_litert(qat, tmp_path / "m.tflite", check_data=FLAT)
+    assert max(one.max_steps for one in report.layers) <= 1.01
 
 
 def test_a_grid_that_is_not_in_the_file_is_refused(tmp_path):

@@ -186,8 +186,9 @@ def test_zero_is_always_within_a_range_that_is_not_empty():
     low, high = (float(array(end)) for end in fake_quant.with_zero(2.0, 5.0))
     assert (low, high) == (0.0, 5.0)
     low, high = (float(array(end)) for end in fake_quant.with_zero(0.0, 0.0))
-    assert low == 0.0
-    assert high > 0.0
+    assert (low, high) == (0.0, 1.0)  # not a grid that LiteRT cannot compute on
+    low, high = (float(array(end)) for end in fake_quant.with_zero(-1e-9, 0.0))
+    assert (low, high) == pytest.approx((-1e-9, 1e-6), rel=0.01)
 
 
 def test_the_range_is_the_mean_of_the_first_batches():
