@@ -11,6 +11,7 @@ from keras import ops
 from keras_fitkit.quantization import tables
 
 FUSED = ("linear", "relu", "relu6")
+POSITIVE = ("relu", "relu6")
 OWN_OP = (
     *("softmax", "sigmoid", "tanh", "gelu", "leaky_relu", "exponential"),
     *("hard_silu", "hard_swish", "log_softmax", "glu"),

@@ -131,19 +131,28 @@ class FakeQuantize(keras.layers.Layer):
             self.observe([inputs])
         return self.quantized(inputs, training=training)
 
-    def observe(self, tensors: Sequence[Any]) -> None:
-        """Takes the extremes of a batch into the ends."""
+    def observe(self, tensors: Sequence[Any], *, positive: bool = False) -> None:
+        """Takes the extremes of a batch into the ends.
+
+        Args:
+            tensors: the batch; one range is for all.
+            positive: whether none can be below zero, as behind a ReLU: the lower end
+                stays zero, and half of the time is saved.
+        """
         if self.fixed is not None:
             return
         values = [ops.cast(ops.stop_gradient(one), "float32") for one in tensors]
-        low = _least([ops.min(one) for one in values])
         high = -_least([-ops.max(one) for one in values])
+        found, usable = [(self.high, high)], ops.isfinite(high)
+        if not positive:
+            low = _least([ops.min(one) for one in values])
+            found = [(self.low, low), *found]
+            usable = ops.logical_and(usable, ops.isfinite(low))
         seen = ops.cast(self.seen, "float32")
         rate = ops.maximum(1.0 - self.momentum, 1.0 / (seen + 1.0))
         if self.learned:
             rate = ops.where(seen < self._settled, rate, 0.0)
-        usable = ops.logical_and(ops.isfinite(low), ops.isfinite(high))
-        for end, new in ((self.low, low), (self.high, high)):
+        for end, new in found:
             old = ops.convert_to_tensor(end)
             end.assign(ops.where(usable, old + rate * (new - old), old))
         self.seen.assign(self.seen + ops.cast(usable, "int32"))

@@ -26,6 +26,8 @@ class Quantizers:
         gate: of the factor of a product such as silu.
         middle: between the two halves of a separable convolution.
         after: of the output.
+        positive: whether the output cannot be below zero: it is a ReLU's, of a class of
+            Keras itself. What a class of the user's does is not known.
     """
 
     activation: str | None
@@ -34,6 +36,7 @@ class Quantizers:
     gate: FakeQuantize | None = None
     middle: FakeQuantize | None = None
     after: FakeQuantize | None = None
+    positive: bool = False
 
 
 def quantizers_of(
@@ -57,6 +60,8 @@ def quantizers_of(
     if inner is not None and inner not in activations.FUSED:
         made.before = quantizer(config, "before_activation")
     shown = inner if inner is not None else made.shown
+    of_keras = type(layer).__module__.split(".")[0] == "keras"
+    made.positive = of_keras and shown in activations.POSITIVE
     if shown in activations.PRODUCT:
         sigmoid = activations.fixed_range("sigmoid", bits)
         made.gate = quantizer(config, "gate", sigmoid)

@@ -97,6 +97,7 @@ class QuantizeWrapper(keras.layers.Wrapper):
             self.layer, self.config, quantize_output=self.quantize_output
         )
         self._activation, self._shown = made.activation, made.shown
+        self._positive = made.positive
         self.before, self.gate, self.after = made.before, made.gate, made.after
         # Within a separable convolution, or a sum or product of more than two.
         self.middle = made.middle
@@ -140,7 +141,7 @@ class QuantizeWrapper(keras.layers.Wrapper):
         self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any
     ) -> Any:
         """What the layer computes, with rounded kernels, rounded."""
-        if training:
+        if training and self._counts:
             self._steps.assign(self._steps + 1)
         if self.rule.kind == rules.SHARED and self.after is not None:
             inputs = self._shared(inputs, training)
@@ -166,7 +167,8 @@ class QuantizeWrapper(keras.layers.Wrapper):
             return self.after.quantized(outputs, training=training)
         if training:  # of several outputs one range covers all
             self.after.observe(
-                [one for one in keras.tree.flatten(outputs) if is_float(one)]
+                [one for one in keras.tree.flatten(outputs) if is_float(one)],
+                positive=self._positive,
             )
         return keras.tree.map_structure(
             lambda one: (
@@ -250,6 +252,12 @@ class QuantizeWrapper(keras.layers.Wrapper):
                 found = ops.where(self._steps > self.config.start_step, found, weight)
             weight = found
         return ops.cast(weight, kernel.owner.compute_dtype)
+
+    @property
+    def _counts(self) -> bool:
+        """Whether anything asks how many steps there were."""
+        frozen = self.config.freeze_batch_norm_after
+        return self.config.start_step > 0 or frozen is not None
 
     @property
     def kernels(self) -> tuple[rules.Kernel, ...]:

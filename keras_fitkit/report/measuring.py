@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ OF_KERAS = (
     "keras_gzip_bytes",
     "packed_bytes",
 )
+# What cannot be counted, packed, exported or traced is refused with one of these.
+EXPECTED = (ImportError, OSError, RuntimeError, TypeError, ValueError)
 UNKNOWN_SIZES = "sizes of its inputs are not known: pass example=x[:1]"
 
 
@@ -278,9 +281,19 @@ def zeros(model: Any) -> Any:
 
 
 def _tried(make: Callable[[], Any]) -> Any:
-    """What is made, or why it cannot be: a report tells, it does not fail."""
+    """What is made, or why it cannot be: a report tells, it does not fail.
+
+    What no figure is known to raise may be an error in here: it is told at once, too.
+    """
     try:
         return make()
     except Exception as error:
         lines = str(error).strip().splitlines()
-        return f"{type(error).__name__}: {lines[0] if lines else ''}"
+        reason = f"{type(error).__name__}: {lines[0] if lines else ''}"
+        if not isinstance(error, EXPECTED):
+            warnings.warn(
+                f"A figure of the report is missing for no known reason: {reason}. "
+                "The other figures are right.",
+                stacklevel=2,
+            )
+        return reason

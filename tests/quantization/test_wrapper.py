@@ -102,6 +102,27 @@ def test_merges(make):
         assert (low, high) == pytest.approx((exact.min(), exact.max()), rel=1e-5)
 
 
+@pytest.mark.parametrize("make", [layers.ReLU, lambda: layers.Dense(6, "relu")])
+def test_behind_a_relu_the_largest_value_alone_is_looked_for(make):
+    wrapper, x = QuantizeWrapper(make()), sample((32, 6))
+    wrapper(x, training=True)
+    most = float(array(wrapper.layer(x)).max())
+    low, high = (float(array(end)) for end in wrapper.after.ends())
+    assert (low, high) == (0.0, pytest.approx(most, rel=0.02))
+    for odd in (np.nan, np.inf):  # neither moves the range, as elsewhere
+        x[3, 2] = odd
+        wrapper(x, training=True)
+    assert float(array(wrapper.after.ends()[1])) == high
+
+    class Own(layers.ReLU):  # of which nothing is known
+        def call(self, inputs):
+            return super().call(inputs) - 1.0
+
+    wrapper = QuantizeWrapper(Own())
+    wrapper(sample((32, 6)), training=True)
+    assert float(array(wrapper.after.ends()[0])) == -1.0
+
+
 def test_a_fixed_output_and_a_range_before_it():
     wrapper = QuantizeWrapper(layers.Dense(4, "softmax"))
     x = sample((64, 6))

@@ -9,6 +9,7 @@ import keras_fitkit as kf
 from keras_fitkit.report import measuring
 from keras_fitkit.report.memory import liveness
 from tests.report import nets
+from tests.tools import warns_once
 
 FLOAT = 4  # bytes
 
@@ -103,3 +104,19 @@ def test_the_arena_of_dense_layers_is_what_liveness_says():
     # Inputs and outputs of the file stay where they are: 128 is never overwritten by
     # what must not move.
     assert figures.peak_memory <= figures.arena <= FLOAT * (128 + 64 + 256 + 16)
+
+
+def test_a_figure_that_is_missing_for_no_known_reason_is_told():
+    def fails(error):
+        def make():
+            raise error
+
+        return make
+
+    assert measuring._tried(lambda: 3) == 3
+    known = fails(ValueError("`model` must be\nanother"))
+    assert measuring._tried(known) == "ValueError: `model` must be"
+    with warns_once(UserWarning, "missing for no known reason: KeyError: 'lost'"):
+        assert measuring._tried(fails(KeyError("lost"))) == "KeyError: 'lost'"
+    with pytest.raises(KeyboardInterrupt):
+        measuring._tried(fails(KeyboardInterrupt()))
