@@ -137,7 +137,7 @@ class FakeQuantize(keras.layers.Layer):
         Args:
             tensors: the batch; one range is for all.
             positive: whether none can be below zero, as behind a ReLU: the lower end
-                stays zero, and half of the time is saved.
+                stays zero, and one pass over them is saved.
         """
         if self.fixed is not None:
             return
