@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from keras import ops
 
 from keras_fitkit._core import arguments, rows
 from keras_fitkit._core.layers import leaf_layers
@@ -151,7 +150,7 @@ class _Stored(absent_teacher.AbsentTeacher):
         self._arrays = arrays
 
     def __call__(self, inputs: Any) -> ModelOutputs:
-        """What came with the batch, without a gradient."""
+        """What came with the batch."""
         if inputs is None:
             allowed = "`cache.dataset(x, y, ...)` where the teacher is a cache"
             raise ValueError(arguments.message("x", allowed, "other data"))
@@ -159,11 +158,10 @@ class _Stored(absent_teacher.AbsentTeacher):
         features = {}
         for name, one in self._arrays.items():
             if name in inputs:
-                value = ops.stop_gradient(inputs[name])
-                if one["kind"] == "logits":
-                    logits[one["place"]] = value
+                if one["kind"] == "logits":  # data: no gradient to be stopped
+                    logits[one["place"]] = inputs[name]
                 else:
-                    features[one["layer"]] = value
+                    features[one["layer"]] = inputs[name]
         outputs = logits[0] if self.number == 1 else logits
         return ModelOutputs(outputs=outputs, logits=logits, features=features)
 
