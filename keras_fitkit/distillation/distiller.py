@@ -261,7 +261,7 @@ class Distiller(StudentModel):
     ) -> Any:
         """The label loss and the penalties; without labels, the penalties."""
         if y is None or (training and self.loss is None):
-            checks.refuse_no_labels(self._given.student_loss_weight, y, self.loss)
+            checks.refuse_no_labels(self._run.student_loss_weight, y, self.loss)
             return terms.added(self._penalties() or [ops.zeros(())])
         return super().compute_loss(x, y, y_pred, sample_weight)
 
