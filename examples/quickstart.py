@@ -10,6 +10,10 @@ the rest become 8-bit integers in a LiteRT file (on the TensorFlow backend), or 
 neurons go. A net is built from compact blocks: a tenth of the weights, and better. At
 last all of them are compared: accuracy with its 95 % interval, bytes, multiplications,
 memory, latency, and the digits that each lost.
+
+Nothing is distilled here: the pruned net was tried with the dense one as its teacher,
+and its test loss rose in each of six seeds, for the teacher knows only the same 400
+rows. examples/distill.py is where a teacher has more to say.
 """
 
 from __future__ import annotations
