@@ -12,8 +12,8 @@ last all of them are compared: accuracy with its 95 % interval, bytes, multiplic
 memory, latency, and the digits that each lost.
 
 Nothing is distilled here: with the dense net as its teacher the pruned one had a higher
-test loss than without, in each of six seeds; that teacher has seen the same 400 rows and
-no more. examples/distill.py is where a teacher has something to add.
+test loss than without, in each of six seeds; that teacher has seen the same 400 rows.
+examples/distill.py is where a teacher has something to add.
 """
 
 from __future__ import annotations
