@@ -53,8 +53,8 @@ class Term:
 class TermMeans(keras.metrics.Metric):
     """The means of the terms over an epoch, weighted by batch size.
 
-    One variable for all of them and the count: in a small model a metric each would
-    cost as much as the loss itself.
+    One variable for all of them: a metric each would cost as much as the loss itself in
+    a small model.
 
     Args:
         names: of the terms in the logs.
@@ -63,29 +63,25 @@ class TermMeans(keras.metrics.Metric):
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__(name="terms", dtype="float32")
         self._names = list(names)
-        shape = (1 + len(self._names),)  # samples, then the sum of each term
+        shape = (len(self._names),)
         self.total = self.add_variable(shape=shape, initializer="zeros", name="total")
+        self.count = self.add_variable(shape=(), initializer="zeros", name="count")
 
     def update_state(self, values: Mapping[str, Any], size: Any) -> None:
         """Adds a batch of `size` samples; a term without a value counts as 0."""
         given = [ops.cast(values.get(name, 0.0), "float32") for name in self._names]
         size = ops.cast(size, "float32")
-        self.total.assign_add(ops.stack([ops.ones(()), *given]) * size)
+        self.total.assign_add(ops.stack(given) * size)
+        self.count.assign_add(size)
 
     def result(self) -> dict[str, Any]:
         """The mean of each by its name."""
-        means = ops.unstack(ops.divide_no_nan(self.total, self.total[0]))
-        return dict(zip(self._names, means[1:], strict=True))
-
-    def save_own_variables(self, store: Any) -> None:
-        """Nothing: a fit begins with empty means."""
-
-    def load_own_variables(self, store: Any) -> None:
-        """Nothing, whatever an older file has."""
+        means = ops.unstack(ops.divide_no_nan(self.total, self.count))
+        return dict(zip(self._names, means, strict=True))
 
 
 def added(values: Sequence[Any]) -> Any:
-    """Their sum: without a 0 that would be one more operation of every step."""
+    """Their sum, with nothing but them in the graph of the step."""
     found = values[0]
     for value in values[1:]:
         found = found + value

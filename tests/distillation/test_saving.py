@@ -61,21 +61,6 @@ def test_a_loaded_distiller_goes_on_bit_for_bit(tmp_path):
     same(weights(again), weights(made))
 
 
-def test_means_of_a_fit_are_not_in_the_file(tmp_path):
-    made = make(losses=SOFT)
-    fit(made)
-    made.save_weights(tmp_path / "d.weights.h5")
-    again = make(losses=SOFT)
-    fit(again)
-    again.load_weights(tmp_path / "d.weights.h5")
-    same(weights(again.student), weights(made.student))
-    means = made._run.term_means
-    store = {"0": np.zeros(2), "1": np.zeros(())}  # as the first files had them
-    means.load_own_variables(store)
-    means.save_own_variables(store := {})
-    assert store == {}
-
-
 def test_the_teacher_is_in_the_file_only_where_it_is_asked_for(tmp_path):
     sizes = []
     for name, save in (("without", False), ("with", True)):
