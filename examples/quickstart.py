@@ -10,6 +10,10 @@ the rest become 8-bit integers in a LiteRT file (on the TensorFlow backend), or 
 neurons go. A net is built from compact blocks: a tenth of the weights, and better. At
 last all of them are compared: accuracy with its 95 % interval, bytes, multiplications,
 memory, latency, and the digits that each lost.
+
+Nothing is distilled here: with the dense net as its teacher the pruned one had a higher
+test loss than without, in each of six seeds; that teacher has seen the same 400 rows.
+examples/distill.py is where a teacher has something to add.
 """
 
 from __future__ import annotations

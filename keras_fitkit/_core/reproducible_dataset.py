@@ -90,6 +90,8 @@ class ReproducibleDataset(keras.utils.PyDataset):
         (True, False)
     """
 
+    may_be_shuffled = False  # by `fit`, once more
+
     def __init__(
         self,
         x: Any,
@@ -224,7 +226,7 @@ class ReproducibleDataset(keras.utils.PyDataset):
         now = _private.running_epoch(self)
         if now is None:
             return
-        if now.shuffle:
+        if now.shuffle and not self.may_be_shuffled:
             hint = (
                 "Keras would shuffle the batches on top. Pass fit(..., shuffle=False)."
             )

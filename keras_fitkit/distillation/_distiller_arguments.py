@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_fitkit._core import arguments, arrays, layers
+from keras_fitkit._core.hyperparameter_schedule import HyperparameterSchedule
 from keras_fitkit.distillation import absent_teacher, from_keras, heads, teachers
 from keras_fitkit.distillation.cache import TeacherCache
 from keras_fitkit.distillation.distillation_loss import DistillationLoss
@@ -110,6 +111,18 @@ def arguments_of(config: Mapping[str, Any]) -> dict[str, Any]:
             teacher = [tuple(one) if isinstance(one, list) else one for one in teacher]
         found["teacher"] = teacher
     return found
+
+
+def highest_share(distiller: Any, callbacks: Any) -> float:
+    """The largest `student_loss_weight` in a fit: a schedule may start at 0."""
+    found = [distiller._given.student_loss_weight]
+    name, variable = "student_loss_weight", distiller.student_loss_weight
+    for one in getattr(callbacks, "callbacks", None) or keras.tree.flatten(callbacks):
+        if isinstance(one, HyperparameterSchedule):
+            moved = one.variable
+            if moved is variable or (isinstance(moved, str) and moved == name):
+                found += [one.start, one.end]
+    return float(max(found))
 
 
 def before_fit(distiller: Any, x: Any, y: Any, share: float) -> None:

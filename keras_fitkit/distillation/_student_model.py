@@ -27,7 +27,7 @@ class Run:
         self.network: Any = None
         self.term_means: Any = None  # a metric, in training only
         self.save_teacher = False
-        self.student_loss_weight = 0.0  # as it was given
+        self.student_loss_weight = 0.0  # as it was given, or the most of a schedule
         self.evaluates = False
         self.carried: list[Any] = []  # the teacher's variables, in a fit on JAX
         self.passed = threading.local()  # from `call` to `compute_loss` in one step
@@ -120,7 +120,9 @@ class StudentModel(keras.Model):
         Raises:
             ValueError: no teacher, no labels that are needed, or NaN from the teacher.
         """
-        checks.before_fit(self, x, y, self._run.student_loss_weight)
+        share = checks.highest_share(self, kwargs.get("callbacks"))
+        self._run.student_loss_weight = share
+        checks.before_fit(self, x, y, share)
         with self._carrying():
             return super().fit(x, y, *args, **kwargs)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+import random
 import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from keras import ops
 
 from keras_fitkit._core import arguments, rows
 from keras_fitkit._core.layers import leaf_layers
@@ -65,20 +65,22 @@ class TeacherCache:
         y: Any = None,
         *,
         batch_size: int = 32,
-        seed: int,
+        seed: int | None = None,
         sample_weight: Any = None,
         shuffle: bool = True,
     ) -> Any:
         """Batches for the `fit` of a distiller that has this cache as its teacher.
 
-        The order is that of `kf.ReproducibleDataset`: of the seed and the epoch alone.
-        Pass `shuffle=False` to `fit`.
+        With a seed the order is that of `kf.ReproducibleDataset`, of the seed and the
+        epoch alone: pass `shuffle=False` to `fit`, which can then be resumed.
 
         Args:
             x: the very rows that the teacher was asked about.
             y: their labels, or None. Defaults to None.
             batch_size: rows a batch, >= 1. Defaults to 32.
-            seed: an integer >= 0.
+            seed: an integer >= 0. Defaults to None: drawn anew from Python's `random`
+                (which `keras.utils.set_random_seed` sets), and `fit` may shuffle the
+                batches once more.
             sample_weight: of the rows. Defaults to None.
             shuffle: whether rows are drawn in another order each epoch. Defaults to
                 True.
@@ -95,15 +97,17 @@ class TeacherCache:
             hint = "The cache knows a row by its number: keep their order."
             allowed = f"the data that was cached: {then}"
             raise ValueError(arguments.message("x", allowed, str(now), hint))
-        return _CachedDataset(
+        found = _CachedDataset(
             self,
             x,
             y,
             batch_size=batch_size,
-            seed=seed,
+            seed=random.randrange(2**31) if seed is None else seed,
             sample_weight=sample_weight,
             shuffle=shuffle,
         )
+        found.may_be_shuffled = seed is None
+        return found
 
     def rows(self, picked: Any) -> dict[str, Any]:
         """What the teacher said of some rows, as float32 arrays by name."""
@@ -129,10 +133,10 @@ class TeacherCache:
                 allowed = f"one of the cached taps {list(known['layers'])}"
                 text = arguments.message("teacher_layer_name", allowed, path, hint)
                 raise ValueError(text)
-        random = [p for p, one in leaf_layers(student) if _augments(one)]
-        if random:
+        augmenting = [p for p, one in leaf_layers(student) if _augments(one)]
+        if augmenting:
             warnings.warn(
-                f"The student augments its inputs (layer {random[0]!r}), while the "
+                f"The student augments its inputs (layer {augmenting[0]!r}), while the "
                 "cached teacher saw them as they are. Ask the teacher in every step "
                 "instead: kf.Distiller(teacher, ...), augmenting the data.",
                 UserWarning,
@@ -151,7 +155,7 @@ class _Stored(absent_teacher.AbsentTeacher):
         self._arrays = arrays
 
     def __call__(self, inputs: Any) -> ModelOutputs:
-        """What came with the batch, without a gradient."""
+        """What came with the batch."""
         if inputs is None:
             allowed = "`cache.dataset(x, y, ...)` where the teacher is a cache"
             raise ValueError(arguments.message("x", allowed, "other data"))
@@ -159,11 +163,10 @@ class _Stored(absent_teacher.AbsentTeacher):
         features = {}
         for name, one in self._arrays.items():
             if name in inputs:
-                value = ops.stop_gradient(inputs[name])
-                if one["kind"] == "logits":
-                    logits[one["place"]] = value
+                if one["kind"] == "logits":  # data: no gradient to be stopped
+                    logits[one["place"]] = inputs[name]
                 else:
-                    features[one["layer"]] = value
+                    features[one["layer"]] = inputs[name]
         outputs = logits[0] if self.number == 1 else logits
         return ModelOutputs(outputs=outputs, logits=logits, features=features)
 
@@ -200,4 +203,5 @@ def check_rows(data: Any) -> int:
 
 def _augments(layer: Any) -> bool:
     kind = type(layer)
-    return kind.__name__.startswith("Random") and kind.__module__.startswith("keras.")
+    named = kind.__name__.startswith("Random") or kind.__name__ in ("CutMix", "MixUp")
+    return named and kind.__module__.startswith("keras.")

@@ -214,8 +214,8 @@ class Distiller(StudentModel):
         logs = {"student_loss": label_loss, "distillation_loss": found}
         self._track({**logs, **getattr(self._run.passed, "terms", {})}, y_pred)
         share = ops.cast(self.student_loss_weight, label_loss.dtype)
-        rest = ops.cast(found, label_loss.dtype) + self._penalties()
-        return share * label_loss + (1 - share) * rest
+        rest = [ops.cast(found, label_loss.dtype), *self._penalties()]
+        return share * label_loss + (1 - share) * terms.added(rest)
 
     def compute_distillation_loss(
         self,
@@ -235,15 +235,15 @@ class Distiller(StudentModel):
         Returns:
             A number.
         """
-        total = 0.0
         self._run.passed.terms = values = {}
+        weighted = []
         for term, weight in zip(
             self._run.terms, self.distillation_loss_weights, strict=True
         ):
             value = term.value(teacher_outputs, student_outputs, y, sample_weight)
             values[term.name] = value
-            total += ops.cast(weight, "float32") * value
-        return total
+            weighted.append(ops.cast(weight, "float32") * value)
+        return terms.added(weighted)
 
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
@@ -261,13 +261,12 @@ class Distiller(StudentModel):
     ) -> Any:
         """The label loss and the penalties; without labels, the penalties."""
         if y is None or (training and self.loss is None):
-            checks.refuse_no_labels(self._given.student_loss_weight, y, self.loss)
-            return self._penalties()
+            checks.refuse_no_labels(self._run.student_loss_weight, y, self.loss)
+            return terms.added(self._penalties() or [ops.zeros(())])
         return super().compute_loss(x, y, y_pred, sample_weight)
 
-    def _penalties(self) -> Any:
-        found = [ops.sum(ops.cast(one, "float32")) for one in self.losses]
-        return sum(found) if found else ops.zeros(())
+    def _penalties(self) -> list[Any]:
+        return [ops.sum(ops.cast(one, "float32")) for one in self.losses]
 
     def _student_outputs(self, x: Any, y_pred: Any) -> ModelOutputs:
         """What `call` has noted of the forward pass that made `y_pred`."""

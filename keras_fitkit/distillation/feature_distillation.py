@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import keras
 
 from keras_fitkit._core import arguments
+from keras_fitkit._core.layers import leaf_layers
 from keras_fitkit._core.serialization import serializable
 from keras_fitkit.distillation import distillation_loss as base
 from keras_fitkit.distillation import feature_maths as maths
@@ -45,8 +46,8 @@ class FeatureDistillation(base.DistillationLoss):
         loss: "mse", "mae" or "cosine_similarity" (1 minus the cosine, over the
             channels), or Keras's loss objects of these. Defaults to "mse".
         projector: "auto" (Dense, or a 1 x 1 convolution for images, where the channels
-            differ), None, or a Keras layer of one's own, applied to the student's
-            features. Defaults to "auto".
+            differ), None, or a Keras layer of one's own without regularizers, applied
+            to the student's features. Defaults to "auto".
         name: of the loss, in the logs too. Defaults to None: from its class.
 
     Inputs and values: (batch, ..., channels); (batch, ...).
@@ -89,6 +90,8 @@ class FeatureDistillation(base.DistillationLoss):
         ):
             allowed = "'auto', None or a keras.layers.Layer"
             raise TypeError(arguments.message("projector", allowed, projector))
+        if isinstance(projector, keras.layers.Layer):
+            _refuse_penalties(projector)
         self._automatic = isinstance(projector, str)
         self.projector: Any = None if self._automatic else projector
 
@@ -146,6 +149,17 @@ class FeatureDistillation(base.DistillationLoss):
             layer = keras.saving.deserialize_keras_object(config["projector"])
             config = {**config, "projector": layer}
         return cls(**config)
+
+
+def _refuse_penalties(projector: Any) -> None:
+    """A penalty would be added to the student's own, in `val_loss` too."""
+    for layer in (projector, *(one for _, one in leaf_layers(projector))):
+        for name, value in vars(layer).items():
+            if name.endswith("_regularizer") and value is not None:
+                hint = "The optimizer's `weight_decay` reaches it as well."
+                allowed = f"without regularizers; {layer.name!r} has `{name}`"
+                text = arguments.message("projector", allowed, projector, hint)
+                raise ValueError(text)
 
 
 def _plain_loss(loss: Any) -> Any:

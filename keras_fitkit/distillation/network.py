@@ -128,8 +128,10 @@ class Network:
         """The names of the outputs, in the order of `keras.tree.flatten`."""
         if graph.is_functional(self.model):
             structure = graph.output_structure(self.model)
-            if isinstance(structure, dict):
-                return sorted(structure)
+        else:
+            structure = self._example.structure() if self._example else None
+        if isinstance(structure, dict):
+            return sorted(structure)
         return list(getattr(self.model, "output_names", None) or [])
 
     def _number(self) -> int:
@@ -151,17 +153,21 @@ class _Example:
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        self._found: list[Any] | None = None
+        self._found: Any = None
         self._layers: dict[str, Any] = {}
 
     def outputs(self) -> list[Any] | None:
         """The shapes of the outputs, or None if the input's is not known."""
-        inputs = self._zeros()
-        if inputs is None:
+        found = self.structure()
+        if found is None:
             return None
+        return [_open(one) for one in keras.tree.flatten(found)]
+
+    def structure(self) -> Any:
+        """What the model gave: a tensor, or a list or dict of them; None as above."""
         if self._found is None:
-            outputs = self._model(inputs)
-            self._found = [_open(one) for one in keras.tree.flatten(outputs)]
+            inputs = self._zeros()
+            self._found = None if inputs is None else self._model(inputs)
         return self._found
 
     def layers(self, network: Network) -> dict[str, Any]:

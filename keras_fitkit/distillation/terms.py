@@ -40,15 +40,14 @@ class Term:
             labels = y if self.loss.needs_labels else None
             values = self.loss.compute_loss(t, s, labels)
             return mean(values, s, _weight_of(sample_weight, None))
-        outputs = keras.tree.flatten(student.outputs)
-        found = 0.0
+        outputs, found = keras.tree.flatten(student.outputs), []
         for i, j in self.pairs:
             labels = _labels_of(y, j, len(outputs)) if self.loss.needs_labels else None
             values = self.loss.compute_loss(
                 teacher.logits[i], student.logits[j], labels
             )
-            found += mean(values, outputs[j], _weight_of(sample_weight, j))
-        return found
+            found.append(mean(values, outputs[j], _weight_of(sample_weight, j)))
+        return added(found)
 
 
 class TermMeans(keras.metrics.Metric):
@@ -79,6 +78,14 @@ class TermMeans(keras.metrics.Metric):
         """The mean of each by its name."""
         means = ops.unstack(ops.divide_no_nan(self.total, self.count))
         return dict(zip(self._names, means, strict=True))
+
+
+def added(values: Sequence[Any]) -> Any:
+    """Their sum, with nothing but them in the graph of the step."""
+    found = values[0]
+    for value in values[1:]:
+        found = found + value
+    return found
 
 
 def replicas() -> int:

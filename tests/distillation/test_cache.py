@@ -255,9 +255,10 @@ def test_an_augmenting_student_is_warned_of(tmp_path):
         )
 
     cache = store(tmp_path / "c", net(), x=images)
-    student = net(keras.layers.RandomFlip("horizontal"))
-    with warns_once(UserWarning, r"The student augments its inputs"):
-        kf.Distiller(cache, student, kd.LogitsDistillation())
+    layers = keras.layers.RandomFlip("horizontal"), keras.layers.MixUp()
+    for student in (net(layers[0]), net(keras.Sequential([layers[0]])), net(layers[1])):
+        with warns_once(UserWarning, r"The student augments its inputs"):
+            kf.Distiller(cache, student, kd.LogitsDistillation())
 
 
 def test_a_resumed_fit_from_the_cache(tmp_path):
@@ -273,6 +274,19 @@ def test_a_resumed_fit_from_the_cache(tmp_path):
     whole = run("whole", 3)
     run("parts", 1)
     same(run("parts", 3), whole)
+
+
+def test_without_a_seed_a_fit_may_shuffle_as_it_likes(tmp_path):
+    cache = store(tmp_path / "c")
+    made = distiller(cache, run_eagerly=True)
+    made.fit(cache.dataset(X, Y, batch_size=8), verbose=0)  # Keras's shuffle=True
+    orders = []
+    for _ in range(2):
+        keras.utils.set_random_seed(3)
+        orders.append(cache.dataset(X, Y, batch_size=20)[0][1])
+    np.testing.assert_array_equal(*orders)
+    with pytest.raises(ValueError, match=r"`shuffle` must be False"):
+        made.fit(cache.dataset(X, Y, batch_size=8, seed=1), verbose=0)
 
 
 def test_it_shows_how_far_it_is(tmp_path, capsys):

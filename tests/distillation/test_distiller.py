@@ -335,6 +335,15 @@ def test_labels_that_are_missing_are_asked_for_before_the_first_step():
         fit(make(compile_args={"loss": None}))
 
 
+def test_a_schedule_that_brings_in_the_labels_asks_for_them():
+    made = make(student_loss_weight=0.0)
+    for variable in ("student_loss_weight", made.student_loss_weight):
+        schedule = kf.HyperparameterSchedule(variable, 0.0, 0.5)
+        with pytest.raises(ValueError, match=r"`y` must be labels, while student_loss"):
+            fit(made, y=None, callbacks=[schedule])
+    fit(made, y=None, callbacks=[kf.HyperparameterSchedule("temperature", 2.0, 1.0)])
+
+
 # --- Subclasses
 
 

@@ -170,6 +170,13 @@ def test_a_projector_of_one_s_own():
         wrong.prepare(spec(4, role="teacher"), spec(2))
 
 
+def test_a_projector_has_no_penalties_that_the_student_would_seem_to_have():
+    dense = keras.layers.Dense(4, kernel_regularizer="l2", name="mine")
+    for projector in (dense, keras.Sequential([keras.Input((2,)), dense])):
+        with pytest.raises(ValueError, match=r"'mine' has `kernel_regularizer`"):
+            kd.FeatureDistillation("a", "b", projector=projector)
+
+
 def test_one_layer_name_alone_is_an_error():
     with pytest.raises(ValueError, match=r"`teacher_layer_name` must be given where"):
         kd.FeatureDistillation(student_layer_name="a")

@@ -43,6 +43,17 @@ def test_a_student_that_is_surely_wrong_gets_its_whole_gradient():
     close(gradient(lambda s: loss.compute_loss(teacher, s), student), [[1, -1, 0]])
 
 
+def test_a_class_that_both_models_mask_does_not_count():
+    teacher, student = T.copy(), S.copy()
+    teacher[:, 2] = student[:, 2] = -np.inf
+    loss = kd.LogitsDistillation(2.0)
+    kept = [0, 1, 3, 4]
+    close(loss(teacher, student), oracles.soft_target_loss(T[:, kept], S[:, kept], 2.0))
+    found = gradient(lambda s: loss.compute_loss(teacher, s), student)
+    close(found[:, kept], oracles.soft_target_gradient(T[:, kept], S[:, kept], 2.0))
+    close(found[:, 2], 0.0)
+
+
 def test_a_constant_added_to_all_logits_changes_nothing():
     loss = kd.LogitsDistillation(3.0)
     close(loss(T + 7, S - 5), numpy(loss(T, S)))

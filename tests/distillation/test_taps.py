@@ -121,6 +121,30 @@ def test_layers_at_any_depth_of_models_of_any_kind(kind, path):
     assert "call" not in vars(layer), "what was put on it is gone"
 
 
+def test_outputs_of_a_subclassed_model_have_their_names():
+    class Two(keras.Model):
+        def __init__(self, units):
+            super().__init__()
+            self.body = keras.layers.Dense(units, name="body")
+            self.heads = {n: keras.layers.Dense(3, name=n) for n in ("b", "a")}
+
+        def call(self, x):
+            hidden = self.body(x)
+            return {name: head(hidden) for name, head in self.heads.items()}
+
+    teacher, student = Two(16), Two(8)
+    for model in (teacher, student):
+        model(X)
+    losses = [kd.LogitsDistillation(output="a"), kd.FeatureDistillation("body", "body")]
+    made = kf.Distiller(teacher, student, losses, from_logits=True)
+    made.compile("sgd", {"a": LABEL_LOSS, "b": LABEL_LOSS}, run_eagerly=True)
+    found = made.fit(X, {"a": Y, "b": Y}, batch_size=16, verbose=0).history
+    t, s = (one(X)["a"] for one in (teacher, student))
+    assert made._run.terms[0].pairs == ((0, 0),)
+    assert np.isfinite(found["logits_distillation_loss"]).all()
+    assert tuple(t.shape) == tuple(s.shape)
+
+
 def test_a_projector_leaves_with_the_distiller(tmp_path):
     made = make(kd.FeatureDistillation("wide", "hidden"))
     assert len(made.trainable_variables) == 4 + 2
