@@ -8,7 +8,7 @@ or random state is changed.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -57,10 +57,52 @@ def loss_gradients(
     Raises:
         ValueError: a gradient that is not finite.
     """
+    total = [np.zeros(tuple(variable.shape), np.float32) for variable in variables]
+    for found, share in of_batches(model, variables, data, BATCH):
+        for sum_, part in zip(total, found, strict=True):
+            sum_ += part * np.float32(share)
+    return total
+
+
+def of_batches(
+    model: Any,
+    variables: Sequence[Any],
+    data: tuple[Any, Any, Any],
+    batch_size: int,
+) -> Iterator[tuple[list[Array], float]]:
+    """The gradients of the mean loss of each batch, and its share of the rows.
+
+    Args:
+        model: a compiled model.
+        variables: variables of the model, trainable or not.
+        data: checked by `check_data`.
+        batch_size: rows of a batch; the last one may be smaller.
+
+    Raises:
+        ValueError: a gradient that is not finite.
+    """
     half = any("16" in str(layer.compute_dtype) for _, layer in leaf_layers(model))
-    for scale in LOSS_SCALES if half else LOSS_SCALES[-1:]:
-        with random_state.model_preserved(model):
-            found = _summed(model, variables, data, scale)
+    scales = LOSS_SCALES if half else LOSS_SCALES[-1:]
+    count = rows.length("data", data, "rows")
+    with random_state.model_preserved(model):
+        for start in range(0, count, batch_size):
+            batch = take(data, slice(start, min(start + batch_size, count)))
+            found = _finite(model, variables, batch, scales)
+            yield found, rows.length("data", batch, "rows") / count
+
+
+def _finite(
+    model: Any, variables: Sequence[Any], batch: Any, scales: Sequence[float]
+) -> list[Array]:
+    """The gradients of a batch, with the first scale at which they are finite."""
+    of_batch = {
+        "tensorflow": _tensorflow,
+        "jax": _jax,
+        "torch": _torch,
+    }[keras.backend.backend()]
+    for scale in scales:
+        values = of_batch(model, variables, batch, scale)
+        found = [np.asarray(each, np.float32) / np.float32(scale) for each in values]
         broken = [not np.isfinite(each).all() for each in found]
         if not any(broken):
             return found
@@ -86,26 +128,6 @@ def try_loss(model: Any, data: tuple[Any, Any, Any]) -> None:
             f"`data` must be {allowed}: scores and regrowth need its gradient. "
             f"Received: an error from the first row: {error}"
         ) from error
-
-
-def _summed(
-    model: Any, variables: Sequence[Any], data: tuple[Any, Any, Any], scale: float
-) -> list[Array]:
-    """The gradients summed over the batches, computed from a loss times `scale`."""
-    total = [np.zeros(tuple(variable.shape), np.float32) for variable in variables]
-    count = rows.length("data", data, "rows")
-    of_batch = {
-        "tensorflow": _tensorflow,
-        "jax": _jax,
-        "torch": _torch,
-    }[keras.backend.backend()]
-    for start in range(0, count, BATCH):
-        batch = take(data, slice(start, min(start + BATCH, count)))
-        share = rows.length("data", batch, "rows") / count
-        found = of_batch(model, variables, batch, scale)
-        for sum_, part in zip(total, found, strict=True):
-            sum_ += np.asarray(part, np.float32) * (share / scale)
-    return total
 
 
 def _loss(model: Any, batch: tuple[Any, Any, Any], scale: float) -> Any:

@@ -61,6 +61,21 @@ class Group:
         return tuple(dict.fromkeys(found))
 
     @property
+    def shape(self) -> tuple[tuple[Any, ...], ...]:
+        """What they stand in, by kind and size: the same at like places of a net."""
+        found = (
+            (
+                type(one.binding.layer).__name__,
+                one.binding.variable.name,
+                one.role,
+                one.axis,
+                tuple(one.binding.variable.shape),
+            )
+            for one in self.places
+        )
+        return tuple(sorted(found))
+
+    @property
     def repeats(self) -> int:
         """How many channels of the first layer a unit is."""
         first = next((one for one in self.places if one.role == OUT), self.places[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,8 +19,11 @@ from keras_fitkit.pruning.structural.labels import Ids
 class Ranking:
     """All units in the order in which they go.
 
-    A score is divided by the mean of its group, so that groups of layers of another
-    size can compete.
+    Groups of one shape compete: by the score over the mean of the group. Of those of
+    another shape the same fraction goes, as scores of unlike places do not compare: at
+    a tenth of the MACs a common order leaves some layers a few channels only, and
+    random ones are better (Fang et al. 2024, arXiv:2407.04616, and issue 6). Units that
+    score exactly 0 go before all others.
 
     Args:
         groups: whose units may go.
@@ -36,7 +40,7 @@ class Ranking:
     def dropped(self, cut: float) -> list[Ids]:
         """The labels that go of each group, with a cut through the relative scores."""
         return [
-            self.of_group(place, int((self._relative(place) < cut).sum()))
+            self.of_group(place, int((self._parts[place] < cut).sum()))
             for place in range(len(self.groups))
         ]
 
@@ -49,9 +53,25 @@ class Ranking:
 
     def cuts(self) -> list[float]:
         """Every cut that makes a difference, from none to all."""
-        found = [self._relative(place) for place in range(len(self.groups))]
-        values = np.unique(np.concatenate(found)) if found else np.array([])
+        values = np.unique(np.concatenate(self._parts)) if self.groups else np.array([])
         return [-math.inf, *(float(one) for one in values[1:]), math.inf]
+
+    @functools.cached_property
+    def _parts(self) -> list[Scores]:
+        """For each unit the part of its shape's units that go before it, by group."""
+        found = [np.zeros(0)] * len(self.groups)
+        shapes = [group.shape for group in self.groups]
+        for shape in dict.fromkeys(shapes):
+            places = [place for place, one in enumerate(shapes) if one == shape]
+            scores = [self._relative(place) for place in places]
+            whole = np.concatenate(scores)
+            parts = np.empty(len(whole))
+            parts[np.argsort(whole, kind="stable")] = np.arange(len(whole)) + 0.5
+            parts = np.where(whole == 0, 0.0, parts / len(whole))
+            ends = np.cumsum([len(one) for one in scores])[:-1]
+            for place, part in zip(places, np.split(parts, ends), strict=True):
+                found[place] = part
+        return found
 
     def _relative(self, place: int) -> Scores:
         scores = self.scores[place]

@@ -26,6 +26,7 @@ NAMES = (*("l1", "l2", "batch_norm", "taylor", "variance", "apoz", "fpgm", "rand
 NEED_LABELS = ("taylor",)
 NEED_DATA = ("taylor", "variance", "apoz")
 BATCH = 128
+TAYLOR_BATCH = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,12 +164,15 @@ def _own(function: Callable[[ChannelContext], Any], group: Group) -> Scores:
 def _taylor(
     found: ChannelGraph, groups: Sequence[Group], data: Any, model: Any
 ) -> list[Scores]:
-    """|sum of w dL/dw| of each channel (Molchanov et al. 2019, equation 8)."""
+    """(sum of w dL/dw)^2 of each channel (Molchanov et al. 2019, equation 8).
+
+    It is the mean over small batches, and its root: where the training has ended the
+    slopes of single batches are far from zero and cancel in the sum over all.
+    """
     variables = {
         id(place.binding.variable): place.binding.variable
         for group in groups
-        for place in group.places
-        if place.role == OUT
+        for place in _gated(group)
     }
     checked = gradients.check_data(data)
     if checked is None:
@@ -181,18 +185,32 @@ def _taylor(
         hint = "Call `model.compile(loss=...)` first."
         allowed = "compiled with a loss for scores='taylor'"
         raise ValueError(arguments.message("model", allowed, model.name, hint))
-    slopes = gradients.loss_gradients(source, ordered, checked)
-    by_id = dict(zip(variables, slopes, strict=True))
-    scores = []
-    for group in groups:
-        total = np.zeros(group.size)
-        for place in group.places:
-            slope = by_id.get(id(place.binding.variable))
-            if slope is not None and place.role == OUT:
-                values = arrays.to_numpy(place.binding.variable) * slope
-                total += reduced(values, place, group.size)
-        scores.append(np.abs(total))
-    return scores
+    squares = [np.zeros(group.size) for group in groups]
+    for slopes, share in gradients.of_batches(source, ordered, checked, TAYLOR_BATCH):
+        by_id = dict(zip(variables, slopes, strict=True))
+        for group, total in zip(groups, squares, strict=True):
+            total += share * _change(group, by_id) ** 2
+    return [np.sqrt(total) for total in squares]
+
+
+def _gated(group: Group) -> list[Place]:
+    """Where a factor on the channel's value can be read off: the kernels that use it.
+
+    A kernel that makes it will not do: behind a norm the loss does not depend on its
+    scale. Where nothing with weights uses the channel, the kernels that make it.
+    """
+    kernels = _kernels(group)
+    return [one for one in kernels if one.role == IN] or kernels
+
+
+def _change(group: Group, slopes: dict[int, Any]) -> Scores:
+    """By how much the loss of a batch changes without a channel, to first order."""
+    total = np.zeros(group.size)
+    for place in _gated(group):
+        slope = slopes[id(place.binding.variable)]
+        values = arrays.to_numpy(place.binding.variable) * slope
+        total += reduced(values, place, group.size)
+    return total
 
 
 def _activations(

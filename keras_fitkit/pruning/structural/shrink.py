@@ -62,8 +62,11 @@ def shrink(
     `kf.PruneSchedule(pattern="channel")`. A residual branch that gives zeros is removed
     whole.
 
-    Units of all groups compete by their score over the mean of their group. Train the
-    result for some epochs: no score knows what a channel is worth.
+    Of groups of one shape, as in the blocks of a stage, the units compete by their
+    score over the mean of their group; of other shapes the same fraction goes (Fang et
+    al. 2024, arXiv:2407.04616). Train the result for some epochs. A deep cut is best
+    made in some steps with an epoch between them: no score holds far from the model
+    that it was taken of.
 
     Args:
         model: a built functional or Sequential model, with nested models of that kind.
@@ -76,7 +79,8 @@ def shrink(
         target_params: the same for the parameters. Defaults to None.
         scores: "l1" or "l2" (sums of |w| or w^2 over all kernels that a channel stands
             in, Li et al. 2017); "batch_norm" (|gamma|, Liu et al. 2017; "l2" where
-            there is none); "taylor" (|sum of w dL/dw|, Molchanov et al. 2019; the model
+            there is none); "taylor" (by how much the loss of small batches changes
+            without it, to first order, Molchanov et al. 2019, equation 8; the model
             must be compiled); "variance" or "apoz" (of the values where channels are
             used; share of nonzeros, Hu et al. 2016); "fpgm" (distance to the other
             filters, He et al. 2019); "random"; or a function that takes a

@@ -8,21 +8,23 @@ import pytest
 from keras import layers
 
 import keras_fitkit as kf
+from keras_fitkit.pruning.structural import importance
+from keras_fitkit.pruning.structural.channel_graph import ChannelGraph
 from tests.pruning.structural.masking import difference, predict
 from tests.pruning.structural.models import MODELS, built
 
 
-def plain(filters=(16, 32), units=24):
+def plain(filters=(16, 32), units=24, activation="relu"):
     keras.utils.set_random_seed(1)
     return keras.Sequential(
         [
             keras.Input((12, 12, 3)),
-            layers.Conv2D(filters[0], 3, activation="relu", name="first"),
+            layers.Conv2D(filters[0], 3, activation=activation, name="first"),
             layers.Conv2D(filters[1], 3, name="second"),
             layers.BatchNormalization(name="norm"),
-            layers.ReLU(name="relu"),
+            layers.Activation(activation, name="relu"),
             layers.GlobalAveragePooling2D(name="pool"),
-            layers.Dense(units, "relu", name="hidden"),
+            layers.Dense(units, activation, name="hidden"),
             layers.Dense(4, name="head"),
         ]
     )
@@ -85,6 +87,52 @@ def test_layers_and_exclude_choose():
     assert sizes["layers"]["first"] + sizes["layers"]["hidden"] == 20
 
 
+def blocks(scales=(1.0, 1.0)):
+    """Two groups of one shape, "a" and "b", and two of other shapes."""
+    keras.utils.set_random_seed(2)
+    inputs = keras.Input((8,))
+    x = layers.Dense(20, "relu", name="stem")(inputs)
+    for name in ("a", "b"):
+        inner = layers.Dense(40, "relu", name=name)(x)
+        x = layers.Add()([x, layers.Dense(20, name=f"{name}_out")(inner)])
+    hidden = layers.Dense(30, "relu", name="hidden")(x)
+    model = keras.Model(inputs, layers.Dense(3)(hidden))
+    for name, scale in zip(("a", "b"), scales, strict=True):
+        spread = np.where(np.arange(40) < 20, 1.0, scale)
+        made, used = model.get_layer(name), model.get_layer(f"{name}_out")
+        made.kernel.assign(numpy_of(made, "kernel") * spread)
+        used.kernel.assign(numpy_of(used, "kernel") * spread[:, None])
+    return model
+
+
+def units(model, *names):
+    return [model.get_layer(name).units for name in names]
+
+
+def test_other_shapes_lose_the_same_fraction():
+    for scores in ("l2", "random", "fpgm"):
+        small = kf.shrink(blocks(), 0.5, scores=scores)
+        assert units(small, "stem", "hidden") == [10, 15]
+        assert sum(units(small, "a", "b")) == 40
+
+
+def test_groups_of_one_shape_compete():
+    # Half of the units of "b" are weak: within the 80 units of the shape they go first.
+    small = kf.shrink(blocks((1.0, 0.01)), 0.25)
+    assert units(small, "a", "b") == [40, 20]
+    assert units(small, "stem", "hidden") == [15, 22]
+
+
+def test_units_without_any_weight_go_before_all_others():
+    model = blocks()
+    hidden, head = model.get_layer("hidden"), model.layers[-1]
+    dead = np.arange(30) < 24
+    hidden.kernel.assign(np.where(dead, 0.0, numpy_of(hidden, "kernel")))
+    head.kernel.assign(np.where(dead[:, None], 0.0, numpy_of(head, "kernel")))
+    small = kf.shrink(model, 24 / 130)
+    assert units(small, "stem", "a", "b", "hidden") == [20, 40, 40, 6]
+
+
 def scored(score, **given):
     """The filters of the first layer that stay, by their place."""
     model = plain()
@@ -139,29 +187,57 @@ def test_scores_from_data():
     assert apoz == sorted(np.argsort((values != 0).mean(0))[8:].tolist())
 
 
-def test_taylor_follows_the_gradient():
-    model = plain()
-    found = scored("taylor", data=(IMAGES, LABELS))
-    first = model.get_layer("first")
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+USER = {"first": "second", "second": "hidden"}  # "second" has a norm behind it
 
-    def loss_with(kernel, bias):
-        first.kernel.assign(kernel)
-        first.bias.assign(bias)
-        found = loss(LABELS, model(IMAGES, training=False))
-        return float(keras.ops.convert_to_numpy(found))
 
-    kernel, bias = numpy_of(first, "kernel"), numpy_of(first, "bias")
-    expected, step = [], 1e-2
-    for unit in range(16):
-        sides = []
-        for sign in (1, -1):
-            factor = np.ones(16)
-            factor[unit] += sign * step
-            sides.append(loss_with(kernel * factor, bias * factor))
-        expected.append(abs(sides[0] - sides[1]) / (2 * step))
-    worst = set(np.argsort(expected)[:4].tolist())
-    assert not worst & set(found)
+@pytest.mark.parametrize("name", ["first", "second"])
+def test_taylor_is_the_slope_along_a_gate_on_the_channel(name, monkeypatch):
+    monkeypatch.setattr(importance, "TAYLOR_BATCH", 12)  # 12, 12 and 8 rows
+    model = plain(activation="tanh")  # no kinks between the two sides of a slope
+    model.compile("sgd", LOSS)
+    graph = ChannelGraph(model, False)
+    group = next(one for one in graph.groups if one.name == name)
+    found = importance.scores_of(graph, [group], "taylor", (IMAGES, LABELS), model)
+    user = model.get_layer(USER[name])
+    kernel, step = numpy_of(user, "kernel"), 2e-3
+
+    def losses(unit, factor):
+        gated = kernel.copy()
+        gated[..., unit, :] *= factor
+        user.kernel.assign(gated)
+        logits = model(IMAGES, training=False)
+        parts = [slice(0, 12), slice(12, 24), slice(24, 32)]
+        values = [LOSS(LABELS[part], logits[part]) for part in parts]
+        return np.array([float(keras.ops.convert_to_numpy(one)) for one in values])
+
+    slopes = [
+        (losses(unit, 1 + step) - losses(unit, 1 - step)) / (2 * step)
+        for unit in range(kernel.shape[-2])
+    ]
+    shares = np.array([12, 12, 8]) / 32
+    expected = np.sqrt((np.square(slopes) * shares).sum(1))
+    assert found[0] == pytest.approx(expected, rel=0.03, abs=1e-4)
+    small = kf.shrink(model, layers={name: 0.5}, scores="taylor", data=(IMAGES, LABELS))
+    stays = sorted(np.argsort(found[0])[len(expected) // 2 :])
+    expected = numpy_of(model.get_layer(name), "kernel")[..., stays]
+    assert (
+        numpy_of(small.get_layer(name), "kernel")[0, 0, 0] == expected[0, 0, 0]
+    ).all()
+
+
+def test_taylor_without_a_leftthat_uses_the_channels():
+    inputs = keras.Input((6,))
+    factors = [layers.Dense(5, name=name)(inputs) for name in ("left", "right")]
+    model = keras.Model(inputs, layers.Dot((1, 1))(factors))
+    left, right = (model.get_layer(name).kernel for name in ("left", "right"))
+    left.assign(np.ones((6, 5)))
+    right.assign(np.ones((6, 5)) * [3, 1, 5, 2, 4])
+    model.compile("sgd", "mse")
+    data = (np.ones((4, 6), "float32"), np.zeros((4, 1), "float32"))
+    small = kf.shrink(model, 0.4, scores="taylor", data=data)
+    kept = keras.ops.convert_to_numpy(small.get_layer("right").kernel)
+    assert kept[0].tolist() == [3, 5, 4]
 
 
 def test_fpgm_keeps_what_is_far_from_the_others():
