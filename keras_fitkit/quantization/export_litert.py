@@ -14,6 +14,7 @@ from keras_fitkit.quantization import (
     convert,
     fake_quant,
     grids,
+    inputs,
     rules,
     tables,
     traps,
@@ -100,8 +101,8 @@ def export_litert(
     model = convert.in_float32(model)
     wrappers, quantizers = _quantized(model)
     mode = _mode(mode, wrappers, quantizers)
-    calibration = _data("calibration_data", calibration_data, model)
-    check = _data("check_data", check_data, model)
+    calibration = inputs.checked("calibration_data", calibration_data, model)
+    check = inputs.checked("check_data", check_data, model)
     _check_calibrated(mode, quantizers, calibration)
     _check_io(io_dtype, mode)
     _check_backend()
@@ -267,39 +268,6 @@ def _check_io(io_dtype: str, mode: str) -> None:
     if io_dtype == "int8" and mode != "int8":
         allowed = f"'float32' with mode='{mode}'"
         raise ValueError(arguments.message("io_dtype", allowed, io_dtype))
-
-
-def _data(name: str, data: Any, model: Any) -> list[Any] | None:
-    """Arrays for the inputs of a model, in their order."""
-    if data is None:
-        return None
-    shapes = [tuple(one.shape[1:]) for one in model.inputs]
-    wanted = [("rows", *shape) for shape in shapes]
-    try:
-        if len(shapes) > 1:
-            keras.tree.assert_same_structure(data, graph.input_structure(model))
-        given = [arrays.to_numpy(one) for one in keras.tree.flatten(data)]
-        fits = len(given) == len(shapes) and all(
-            len(one.shape) == len(shape) + 1
-            and all(n in (None, m) for n, m in zip(shape, one.shape[1:], strict=True))
-            for one, shape in zip(given, shapes, strict=True)
-        )
-    except (TypeError, ValueError):
-        fits = False
-    if not fits or len({len(one) for one in given}) != 1 or not len(given[0]):
-        allowed = f"arrays of the shapes {wanted}, in the structure of the inputs"
-        received = keras.tree.map_structure(lambda one: np.shape(one), data)
-        raise ValueError(arguments.message(name, allowed, received))
-    for one in given:
-        if one.dtype.kind == "f" and not np.isfinite(one).all():
-            raise ValueError(
-                f"`{name}` must be finite. Received: {int((~np.isfinite(one)).sum())} "
-                "values that are NaN or infinite."
-            )
-    return [
-        one.astype(tensor.dtype)
-        for one, tensor in zip(given, model.inputs, strict=True)
-    ]
 
 
 def _grids(
