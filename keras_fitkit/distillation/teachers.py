@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_fitkit._core import arguments, finite, gradients, layers
+from keras_fitkit._core import arguments, finite, layers
 from keras_fitkit.distillation import logits_maths as maths
 from keras_fitkit.distillation.distillation_loss import OutputSpec
 from keras_fitkit.distillation.network import ModelOutputs, Network
@@ -98,7 +99,7 @@ class NetworkTeacher:
 
     def __call__(self, inputs: Any) -> ModelOutputs:
         """What they say of a batch, in inference mode and without a gradient."""
-        with gradients.no_gradient():
+        with _no_gradient():
             found = [network(inputs, training=False) for network in self.networks]
             one = found[0] if len(found) == 1 else self._mixed(found)
         features = {
@@ -180,3 +181,15 @@ def _checked(model: Any) -> Any:
             hint = f"NaN or infinite: {', '.join(broken[:3])}."
             raise ValueError(arguments.message("teacher", allowed, model.name, hint))
     return model
+
+
+@contextlib.contextmanager
+def _no_gradient() -> Iterator[None]:
+    """On torch: without it every activation of the teacher would be kept."""
+    if keras.backend.backend() != "torch":
+        yield
+        return
+    import torch
+
+    with torch.no_grad():
+        yield

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_fitkit._core import arguments, finite, gradients, graph, layers, rewrite
+from keras_fitkit._core import arguments, finite, graph, layers, rewrite
 from keras_fitkit.quantization import inputs
 from keras_fitkit.quantization.calibration_report import CalibrationReport
 from keras_fitkit.quantization.calibrator import METHODS, Calibrator
@@ -104,7 +105,7 @@ def calibrate(
     if verbose:
         bar = keras.utils.Progbar(len(graph.flat(new).nodes), unit_name="layer")
     calibrator = Calibrator(new, chosen, bar)
-    with gradients.no_gradient():
+    with _no_gradient():
         calibrator.run(list(_batches(given, batch_size)))
     report = CalibrationReport(
         chosen,
@@ -140,6 +141,18 @@ def _check_methods(methods: Any) -> tuple[str, ...]:
     for one in methods:
         arguments.choice("methods", one, METHODS)
     return tuple(one for one in METHODS if one in methods)
+
+
+@contextlib.contextmanager
+def _no_gradient() -> Iterator[None]:
+    """On torch: without it everything between the layers would be kept."""
+    if keras.backend.backend() != "torch":
+        yield
+        return
+    import torch
+
+    with torch.no_grad():
+        yield
 
 
 def _batches(given: Sequence[Any], batch_size: int) -> Iterator[list[Any]]:

@@ -151,7 +151,8 @@ class Calibrator:
 
     def _step_alone(self, wrapper: QuantizeWrapper, index: int) -> None:
         """The step that moves a kernel's values least, without any data."""
-        kernel, bits = wrapper.kernels[index], wrapper.config.weight_bits
+        kernel = wrapper.kernels[index]
+        bits: Any = wrapper.config.weight_bits
         value = arrays.to_numpy(kernel.variable).astype("float64")
         outputs = [axis for axis in range(value.ndim) if axis not in kernel.axes]
         order = [*kernel.axes, *outputs]
@@ -196,7 +197,8 @@ class _Kernel:
 
     def _rows_of_step(self, step: Array) -> Array:
         whole = np.broadcast_to(step, self.value.shape).astype("float64")
-        return self.matrix.to_rows(whole)[:, :1]
+        rows: Array = self.matrix.to_rows(whole)[:, :1]
+        return rows
 
     def solve(self, moments: Moments, methods: frozenset[str], centred: bool) -> None:
         """Better steps and integers, if outputs come nearer to the float ones."""
@@ -211,15 +213,15 @@ class _Kernel:
             self.reason = "rounded to the nearest: its weights are clustered"
         elif ROUNDING in methods:
             quadratic, free = true.damped(self.rows), self._free(codes)
-            codes = rounding.search(quadratic, codes, step, self.last, free)
-            for _ in range(rounding.ROUNDS if fits else 0):
-                step = rounding.refitted(quadratic, codes, step, self.shared)
+            for _ in range(rounding.ROUNDS):
+                if fits:
+                    step = rounding.refitted(quadratic, codes, step, self.shared)
                 codes = rounding.search(quadratic, codes, step, self.last, free)
         self._keep_better(true, codes, step)
 
     def _free(self, codes: Array) -> Array:
         """Zeros stay zeros. Where the largest weight makes the step, it stays too."""
-        free = self.rows != 0.0
+        free: Array = self.rows != 0.0
         if not self.learned:
             free &= np.abs(codes) < self.last
         return free

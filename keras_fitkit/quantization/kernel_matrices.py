@@ -114,7 +114,8 @@ def _depthwise(layer: Any) -> KernelMatrix:
             dilation_rate=layer.dilation_rate,
             data_format="channels_last",
         )
-        return arrays.to_numpy(found).reshape(-1, channels, size).swapaxes(0, 1)
+        rows: Array = arrays.to_numpy(found).reshape(-1, channels, size)
+        return rows.swapaxes(0, 1)
 
     return KernelMatrix(
         patches,
@@ -141,7 +142,8 @@ def _transposed(layer: Any) -> KernelMatrix:
             dilation_rate=layer.dilation_rate,
             data_format="channels_last",
         )
-        return arrays.to_numpy(found).reshape(1, -1, size)
+        rows: Array = arrays.to_numpy(found).reshape(1, -1, size)
+        return rows
 
     return KernelMatrix(
         patches,
@@ -189,7 +191,8 @@ def _einsum(layer: Any) -> KernelMatrix | None:
 
 
 def _array(x: Any) -> Array:
-    return arrays.to_numpy(ops.cast(x, "float32"))
+    found: Array = arrays.to_numpy(ops.cast(x, "float32"))
+    return found
 
 
 def _channels_last(layer: Any, x: Any) -> Any:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 Array: TypeAlias = npt.NDArray[Any]
 
-SWEEPS, ROUNDS = 20, 4
+SWEEPS, ROUNDS = 4, 5
 DAMPING = 0.01  # of the mean second moment: a sample is not all there is
 FRACTIONS = np.linspace(0.2, 1.0, 81)  # of the step that reaches the largest weight
 FAR = 3.0  # a step is refitted to at most so many times another
@@ -83,8 +83,8 @@ class Quadratic:
 
     def error(self, rows: Array) -> Array:
         """(groups, outputs)."""
-        found = (rows * (self.gram @ rows - 2 * self.cross)).sum(1) + self.power
-        return np.maximum(found, 0.0)
+        found: Array = (rows * (self.gram @ rows - 2 * self.cross)).sum(1) + self.power
+        return found.clip(0.0)
 
     def damped(self, rows: Array) -> Quadratic:
         """With a little of the plain distance from `rows`: the sample is small."""
