@@ -68,8 +68,6 @@ BY_TENSOR = (
 GRIDS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "4-bit weights": ({"weight_bits": 4, "activation_bits": None}, BY_CHANNEL),
     "2-bit weights": ({"weight_bits": 2, "activation_bits": None}, BY_CHANNEL),
-    "4-bit weights, int8": ({"weight_bits": 4}, ("nearest", ALL)),
-    "int8": ({}, ("nearest", ALL)),
     "8-bit weights, one scale": (
         {"activation_bits": None, "per_channel": False},
         BY_TENSOR,
@@ -78,15 +76,18 @@ GRIDS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"weight_bits": 4, "activation_bits": None, "per_channel": False},
         BY_TENSOR,
     ),
+    "4-bit weights, int8": ({"weight_bits": 4}, ("nearest", ALL)),
+    "int8": ({}, ("nearest", ALL)),
 }
+ARMS = {grid: arms for grid, (_, arms) in GRIDS.items()}
 METHODS: dict[str, tuple[str, ...]] = {
-    "steps": ("ranges", "steps"),
-    "steps, biases": ("ranges", "steps", "bias_correction"),
-    "steps, rounding": ("ranges", "steps", "rounding"),
-    ALL: ("ranges", "steps", "rounding", "bias_correction"),
-    "folded": ("ranges", "steps"),
-    "equalized": ("ranges", "steps"),
-    "equalized, biases": ("ranges", "steps", "bias_correction"),
+    "steps": ("steps",),
+    "steps, biases": ("steps", "bias_correction"),
+    "steps, rounding": ("steps", "rounding"),
+    ALL: ("steps", "rounding", "bias_correction"),
+    "folded": ("steps",),
+    "equalized": ("steps",),
+    "equalized, biases": ("steps", "bias_correction"),
 }
 HEADINGS = ("net", "grid", "arm", "errors", "range", "in the file", "agrees", "CPU s")
 
@@ -101,7 +102,7 @@ class Row:
     seed: int
     epochs: int
     train_rows: int
-    sample: int = SAMPLE
+    images: int = SAMPLE  # to calibrate on
 
     @property
     def name(self) -> str:
@@ -111,21 +112,20 @@ class Row:
     @property
     def key(self) -> dict[str, Any]:
         """What a stored row must agree with to stand for this one."""
-        return {"row": self.name, **dataclasses.asdict(self), **settings()}
+        shared = settings()
+        trained = {name: shared[name] for name in ("batch", "learning_rate")}
+        return {"row": self.name, **dataclasses.asdict(self), **trained}
 
 
 def rows_of(seeds: Sequence[int], epochs: int, count: int) -> list[Row]:
-    """All rows, seed by seed."""
-    found = []
-    for seed in seeds:
-        for net in NETS:
-            found.append(Row(net, FLOAT, FLOAT, seed, epochs, count))
-            found += [
-                Row(net, grid, arm, seed, epochs, count)
-                for grid, (_, arms) in GRIDS.items()
-                for arm in arms
-            ]
-    return found
+    """All rows, a kind of grid after the other."""
+    return [
+        Row(net, grid, arm, seed, epochs, count)
+        for grid, arms in {FLOAT: (FLOAT,), **ARMS}.items()
+        for seed in seeds
+        for net in NETS
+        for arm in arms
+    ]
 
 
 class Bench:
@@ -171,15 +171,21 @@ class Bench:
             model = kf.fuse(model)
         if row.arm.startswith("equalized"):
             equalize(model)
-        made = kf.quantize_model(model, kf.QuantizeConfig(**GRIDS[row.grid][0]))
-        methods = METHODS.get(row.arm, ("ranges",))
-        made = kf.calibrate(made, self.sample, methods, verbose=0)
+        config = kf.QuantizeConfig(**GRIDS[row.grid][0])
+        made = kf.quantize_model(model, config)
+        methods = METHODS.get(row.arm, ())
+        if config.activation_bits is not None:
+            methods = ("ranges", *methods)
+        if methods:
+            made = kf.calibrate(made, self.sample, methods, verbose=0)
         if row.arm == "norms":
             kf.reestimate_batch_norm(made, self.sample)
         return made
 
     def _digits(self, model: Any) -> Any:
-        return model.predict(self.x, batch_size=1000, verbose=0).argmax(axis=1)
+        parts = [self.x[start : start + 1000] for start in range(0, len(self.x), 1000)]
+        found = [model(part, training=False).numpy() for part in parts]
+        return np.concatenate(found).argmax(axis=1)
 
     def _in_file(self, model: Any, found: Any) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:

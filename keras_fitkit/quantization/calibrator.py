@@ -66,7 +66,7 @@ class Calibrator:
             weights = [arrays.copied(one) for one in inner.variables]
             self._floats[id(layer)] = (inner, weights)
             if isinstance(layer, QuantizeWrapper):
-                self._put_on_grid(path, node, values)
+                self._put_on_grid(path, node, values, floats[0])
             if isinstance(inner, keras.layers.BatchNormalization):
                 self._correct_norm(inner, values[id(node.inputs[0])])
         if RANGES in self.methods:
@@ -107,7 +107,7 @@ class Calibrator:
             _called(node, values, ROUNDED)
 
     def _put_on_grid(
-        self, path: str, node: GraphNode, values: dict[int, Values]
+        self, path: str, node: GraphNode, values: dict[int, Values], outputs: Any
     ) -> None:
         wrapper = node.operation
         bits = wrapper.config.weight_bits
@@ -121,7 +121,7 @@ class Calibrator:
             self.layers.append(LayerCalibration(path, None, None, reason))
             return
         kernel = _Kernel(wrapper, matrix)
-        moments = _moments(matrix, kernel.rows, values[id(node.inputs[0])])
+        moments = _moments(matrix, kernel.rows, values[id(node.inputs[0])], outputs)
         corrects = BIASES in self.methods and matrix.bias is not None
         norm = BIASES in self.methods and id(wrapper) in self._before_norms
         kernel.solve(moments, self.methods, centred=corrects or norm)
@@ -278,16 +278,18 @@ def _called(node: GraphNode, values: dict[int, Values], which: int) -> list[list
     return [list(one) for one in zip(*found, strict=True)]
 
 
-def _moments(matrix: KernelMatrix, rows: Array, values: Values) -> Moments:
+def _moments(
+    matrix: KernelMatrix, rows: Array, values: Values, outputs: Sequence[Any]
+) -> Moments:
     """Of evenly drawn batches, as many as are worth their time."""
     found = Moments()
+    places = math.prod(outputs[0].shape[1:]) / (len(rows) * rows.shape[2])
+    at_once = max(1, int(PATCHES / (places * len(rows) * rows.shape[1])))
     for given, wanted in zip(*values, strict=True):
-        size = matrix.patches(given[:1]).size
-        at_once = max(1, PATCHES // size)
         for start in range(0, len(given), at_once):
             some = slice(start, start + at_once)
-            outputs = matrix.patches(wanted[some]) @ rows.astype("float32")
-            found.add(matrix.patches(given[some]), outputs)
+            targets = matrix.patches(wanted[some]) @ rows.astype("float32")
+            found.add(matrix.patches(given[some]), targets)
         if found.count * len(rows) * float(rows.shape[1]) ** 2 > WORK:
             break
     return found
