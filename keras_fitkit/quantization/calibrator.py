@@ -141,7 +141,8 @@ class Calibrator:
         layer = node.operation.layer
         matrix = kernel_matrices.of_layer(layer)
         if matrix is None or len(node.inputs) != 1:
-            return None, "rounded to the nearest: its kernels are inside the layer"
+            kind = type(layer).__name__
+            return None, f"rounded to the nearest: {kind} is not one matrix"
         kernel = node.operation.kernels[0].variable
         rows = matrix.to_rows(np.zeros(tuple(kernel.shape), "float32")).shape[1]
         if rows > MOST_ROWS:

@@ -236,7 +236,7 @@ def _check_calibrated(mode: str, quantizers: Sequence[Any], calibration: Any) ->
     unknown = [one for one in quantizers if not one.calibrated]
     if unknown and mode == "int8":
         raise ValueError(
-            "`model` must have been trained, or called with training=True on some "
+            "`model` must have been trained, or given to `kf.calibrate` with some "
             "data, so that the ranges of its activations are known. Received: "
             f"{len(unknown)} of {len(quantizers)} are not."
         )
