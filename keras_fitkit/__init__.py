@@ -67,12 +67,14 @@ from keras_fitkit.pruning import sparsity_of as sparsity_of
 from keras_fitkit.pruning import widen as widen
 from keras_fitkit.quantization import BitAssignment as BitAssignment
 from keras_fitkit.quantization import BitSensitivity as BitSensitivity
+from keras_fitkit.quantization import CalibrationReport as CalibrationReport
 from keras_fitkit.quantization import ClusterWeights as ClusterWeights
 from keras_fitkit.quantization import ExportReport as ExportReport
 from keras_fitkit.quantization import QuantizeConfig as QuantizeConfig
 from keras_fitkit.quantization import QuantizeWrapper as QuantizeWrapper
 from keras_fitkit.quantization import assign_bits as assign_bits
 from keras_fitkit.quantization import bit_sensitivity as bit_sensitivity
+from keras_fitkit.quantization import calibrate as calibrate
 from keras_fitkit.quantization import export_litert as export_litert
 from keras_fitkit.quantization import quantize_model as quantize_model
 from keras_fitkit.quantization import reestimate_batch_norm as reestimate_batch_norm
@@ -98,6 +100,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BitAssignment",
     "BitSensitivity",
+    "CalibrationReport",
     "ChannelGroups",
     "CheckReport",
     "Checkpoint",
@@ -142,6 +145,7 @@ __all__ = [
     "bit_sensitivity",
     "blocks",
     "cache_teacher",
+    "calibrate",
     "channel_groups",
     "check",
     "checkpoint",

@@ -156,7 +156,7 @@ def flat(model: Any) -> Graph[Call]:
         calls.append(Call(path, node.operation, inputs, tuple(outputs), key_of(node)))
         return outputs
 
-    outputs = _walk(model, list(model.inputs), visit, "")
+    outputs = walk(model, list(model.inputs), visit)
     return Graph(model, tuple(calls), tuple(outputs))
 
 
@@ -181,26 +181,46 @@ def run(model: Any, inputs: Sequence[Any]) -> tuple[list[Any], list[list[Any]]]:
         found.append(outputs)
         return list(outputs)
 
-    return _walk(model, inputs, visit, ""), found
+    return walk(model, inputs, visit), found
 
 
-def _walk(
+def walk(
     model: Any,
     inputs: Sequence[Any],
     visit: Callable[[str, GraphNode, dict[int, Any]], list[Any]],
-    prefix: str,
+    prefix: str = "",
 ) -> list[Any]:
+    """Makes all calls of a functional model and of those in it, each by `visit`.
+
+    A value is dropped after the last call that takes it.
+
+    Args:
+        model: the model.
+        inputs: a value, of any kind, for each of `model.inputs`.
+        visit: given the path of a call, its node and the values by the ids of the
+            tensors that they stand for, gives a value for each of its outputs.
+        prefix: of the paths.
+
+    Returns:
+        The values of its outputs, flat.
+    """
     values = {id(old): new for old, new in zip(model.inputs, inputs, strict=True)}
-    for node in graph_of(model).nodes:
+    nodes = graph_of(model).nodes
+    flat_outputs = keras.tree.flatten(output_structure(model))
+    last = {id(tensor): place for place, node in enumerate(nodes)
+            for tensor in node.inputs}  # fmt: skip
+    last.update(dict.fromkeys(map(id, flat_outputs), len(nodes)))
+    for place, node in enumerate(nodes):
         path = f"{prefix}{node.operation.name}"
         if is_functional(node.operation):
             given = [values[id(tensor)] for tensor in node.inputs]
-            outputs = _walk(node.operation, given, visit, f"{path}/")
+            outputs = walk(node.operation, given, visit, f"{path}/")
         else:
             outputs = visit(path, node, values)
         for old, new in zip(node.outputs, outputs, strict=True):
             values[id(old)] = new
-    flat_outputs = keras.tree.flatten(output_structure(model))
+        for key in [key for key in values if last.get(key, -1) <= place]:
+            del values[key]
     return [values[id(tensor)] for tensor in flat_outputs]
 
 

@@ -8,6 +8,13 @@ from keras_fitkit.quantization.bit_reports import BitAssignment as BitAssignment
 from keras_fitkit.quantization.bit_reports import BitSensitivity as BitSensitivity
 from keras_fitkit.quantization.bit_reports import LayerSensitivity as LayerSensitivity
 from keras_fitkit.quantization.bit_sensitivity import bit_sensitivity as bit_sensitivity
+from keras_fitkit.quantization.calibrate import calibrate as calibrate
+from keras_fitkit.quantization.calibration_report import (
+    CalibrationReport as CalibrationReport,
+)
+from keras_fitkit.quantization.calibration_report import (
+    LayerCalibration as LayerCalibration,
+)
 from keras_fitkit.quantization.checker import FellBackToFloat as FellBackToFloat
 from keras_fitkit.quantization.cluster_weights import ClusterWeights as ClusterWeights
 from keras_fitkit.quantization.config import QuantizeConfig as QuantizeConfig
@@ -28,11 +35,13 @@ from keras_fitkit.quantization.wrapper import QuantizeWrapper as QuantizeWrapper
 __all__ = [
     "BitAssignment",
     "BitSensitivity",
+    "CalibrationReport",
     "ClusterWeights",
     "ExportReport",
     "FakeQuantize",
     "FellBackToFloat",
     "FloatOp",
+    "LayerCalibration",
     "LayerError",
     "LayerSensitivity",
     "QuantizeConfig",
@@ -40,6 +49,7 @@ __all__ = [
     "StaysFloat",
     "assign_bits",
     "bit_sensitivity",
+    "calibrate",
     "export_litert",
     "quantize_model",
     "reestimate_batch_norm",

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
-from keras_fitkit._core import arguments, arrays, graph, layers
+from keras_fitkit._core import arguments, graph, layers
 from keras_fitkit.quantization import convert
 from keras_fitkit.quantization.config import FLOATS
 from keras_fitkit.quantization.litert_file import interpreter_module
@@ -92,7 +91,7 @@ def check_calibrated(mode: str, quantizers: Sequence[Any], calibration: Any) -> 
     unknown = [one for one in quantizers if not one.calibrated]
     if unknown and mode == "int8":
         raise ValueError(
-            "`model` must have been trained, or called with training=True on some "
+            "`model` must have been trained, or given to `kf.calibrate` with some "
             "data, so that the ranges of its activations are known. Received: "
             f"{len(unknown)} of {len(quantizers)} are not."
         )
@@ -132,38 +131,3 @@ def check_io(io_dtype: str, mode: str) -> None:
     if io_dtype == "int8" and mode != "int8":
         allowed = f"'float32' with mode='{mode}'"
         raise ValueError(arguments.message("io_dtype", allowed, io_dtype))
-
-
-def arrays_for(name: str, data: Any, model: Any) -> list[Any] | None:
-    """Arrays for the inputs of a model, in their order."""
-    if data is None:
-        return None
-    shapes = [tuple(one.shape[1:]) for one in model.inputs]
-    wanted = [("rows", *shape) for shape in shapes]
-    try:
-        if len(shapes) > 1:
-            keras.tree.assert_same_structure(data, graph.input_structure(model))
-        given = [arrays.to_numpy(one) for one in keras.tree.flatten(data)]
-        fits = len(given) == len(shapes) and all(
-            len(one.shape) == len(shape) + 1
-            and all(n in (None, m) for n, m in zip(shape, one.shape[1:], strict=True))
-            for one, shape in zip(given, shapes, strict=True)
-        )
-    except (TypeError, ValueError):
-        fits = False
-    if not fits or len({len(one) for one in given}) != 1 or not len(given[0]):
-        allowed = f"arrays of the shapes {wanted}, in the structure of the inputs"
-        received = keras.tree.map_structure(lambda one: np.shape(one), data)
-        raise ValueError(arguments.message(name, allowed, received))
-    for one in given:
-        if one.dtype.kind not in "fiubV":  # V: of half precision
-            raise TypeError(arguments.message(name, "numbers", f"dtype {one.dtype}"))
-        if one.dtype.kind == "f" and not np.isfinite(one).all():
-            raise ValueError(
-                f"`{name}` must be finite. Received: {int((~np.isfinite(one)).sum())} "
-                "values that are NaN or infinite."
-            )
-    return [
-        one.astype(tensor.dtype)
-        for one, tensor in zip(given, model.inputs, strict=True)
-    ]

@@ -15,6 +15,7 @@ from keras_fitkit.quantization import (
     export_checks,
     fake_quant,
     grids,
+    inputs,
     rules,
     tables,
     traps,
@@ -97,8 +98,8 @@ def export_litert(
     model = convert.in_float32(model)
     wrappers, quantizers = _quantized(model)
     mode = export_checks.resolved_mode(mode, wrappers, quantizers)
-    calibration = export_checks.arrays_for("calibration_data", calibration_data, model)
-    check = export_checks.arrays_for("check_data", check_data, model)
+    calibration = inputs.checked("calibration_data", calibration_data, model)
+    check = inputs.checked("check_data", check_data, model)
     export_checks.check_calibrated(mode, quantizers, calibration)
     export_checks.check_io(io_dtype, mode)
     export_checks.check_backend()

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_fitkit._core import arguments
@@ -17,6 +18,7 @@ from keras_fitkit.quantization import fake_quant
 SYMMETRIC_BITS = 16
 SETTLE = 100  # steps in which learned ranges are observed before they are only trained
 _exporting = contextvars.ContextVar("exporting", default=False)
+_observing = contextvars.ContextVar("observing", default=False)
 
 
 @contextlib.contextmanager
@@ -32,6 +34,21 @@ def exporting() -> Iterator[None]:
 def is_exporting() -> bool:
     """Whether a model is being traced for an export."""
     return _exporting.get()
+
+
+@contextlib.contextmanager
+def observing() -> Iterator[None]:
+    """While it lasts, ranges follow what comes in inference too: norms stay still."""
+    token = _observing.set(True)
+    try:
+        yield
+    finally:
+        _observing.reset(token)
+
+
+def observes(training: Any) -> bool:
+    """Whether ranges follow the values of a call."""
+    return bool(training) or _observing.get()
 
 
 def is_float(tensor: Any) -> bool:
@@ -127,7 +144,7 @@ class FakeQuantize(keras.layers.Layer):
         """The tensor on the grid, in its own dtype; integers as they are."""
         if not is_float(inputs):
             return inputs
-        if training:
+        if observes(training):
             self.observe([inputs])
         return self.quantized(inputs, training=training)
 
@@ -156,6 +173,19 @@ class FakeQuantize(keras.layers.Layer):
             old = ops.convert_to_tensor(end)
             end.assign(ops.where(usable, old + rate * (new - old), old))
         self.seen.assign(self.seen + ops.cast(usable, "int32"))
+
+    def forget(self) -> None:
+        """Knows no range any more."""
+        if self.fixed is None:
+            changes = (self.low_change, self.high_change) if self.learned else ()
+            for variable in (self.low, self.high, self.seen, *changes):
+                variable.assign(np.zeros((), str(variable.dtype)))
+
+    def settle(self) -> None:
+        """Rounds from now on, whatever `start_step`, if it knows a range."""
+        if self.fixed is None and self.calibrated:
+            seen = int(keras.ops.convert_to_numpy(self.seen))
+            self.seen.assign(max(seen, self.start_step + 1))
 
     def quantized(self, x: Any, *, training: bool | None = None) -> Any:
         """`x` on the grid as it is now."""

@@ -71,6 +71,12 @@ class KernelGrids:
             first.assign(fake_quant.first_step(weight, self._axes(kernel), bits))
             change.assign(np.zeros(change.shape))
 
+    def put_step(self, index: int, step: Any) -> None:
+        """Gives a kernel another learned step, of the shape of `scale`."""
+        first, change = self._steps[index]
+        first.assign(step)
+        change.assign(np.zeros(change.shape))
+
     def on_grid(self, index: int, weight: Any) -> Any:
         """A value of a kernel on its grid."""
         bits: Any = self.config.weight_bits

@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_fitkit._core import kernels
 from keras_fitkit.quantization import fake_quant
-from keras_fitkit.quantization.fake_quantize import is_exporting
+from keras_fitkit.quantization.fake_quantize import is_exporting, observes
 
 
 def separable(
@@ -64,7 +64,7 @@ def merged(layer: Any, inputs: Any, between: Any, training: Any) -> Any:
         training: whether it looks at the values.
     """
     first, *others, last = inputs
-    if training:
+    if observes(training):
         exact, found = first, []
         for one in others:
             exact = layer([exact, one])

@@ -23,6 +23,7 @@ from keras_fitkit.quantization.fake_quantize import (
     FakeQuantize,
     is_exporting,
     is_float,
+    observes,
 )
 from keras_fitkit.quantization.kernel_grids import KernelGrids
 
@@ -165,7 +166,7 @@ class QuantizeWrapper(keras.layers.Wrapper):
             return outputs
         if self.rule.kind == rules.SHARED:
             return self.after.quantized(outputs, training=training)
-        if training:  # of several outputs one range covers all
+        if observes(training):  # of several outputs one range covers all
             self.after.observe(
                 [one for one in keras.tree.flatten(outputs) if is_float(one)],
                 positive=self._positive,
@@ -219,7 +220,7 @@ class QuantizeWrapper(keras.layers.Wrapper):
         if is_exporting():
             return inputs
         after: Any = self.after
-        if training:
+        if observes(training):
             after.observe(keras.tree.flatten(inputs))
         return keras.tree.map_structure(
             lambda one: after.quantized(one, training=training), inputs
@@ -295,6 +296,17 @@ class QuantizeWrapper(keras.layers.Wrapper):
     def begin_grids(self) -> None:
         """Starts learned steps from the weights as they are now."""
         self._grids.begin()
+
+    def put_step(self, index: int, step: Any) -> None:
+        """Gives one kernel another learned step."""
+        self._grids.put_step(index, step)
+
+    def settle(self) -> None:
+        """Rounds from now on, whatever `start_step`."""
+        steps = int(ops.convert_to_numpy(self._steps))
+        self._steps.assign(max(steps, self.config.start_step + 1))
+        for quantizer in self.quantizers:
+            quantizer.settle()
 
     def weight_scale(self, index: int) -> Any:
         """The scales of one kernel."""

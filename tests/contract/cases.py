@@ -135,6 +135,8 @@ BITS = {
         x=np.ones((2, 4)),
     ),
 }
+ROUNDED = kf.quantize_model(dense(), "int4-weights")
+SAMPLED = {"model": ROUNDED, "x": np.ones((4, 4))}
 NORMED = {
     "model": keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization()])
 }
@@ -599,6 +601,26 @@ BAD_ARGUMENTS = {
         "batch_size": bad(1, text="an integer >= 2", x=np.ones((4, 4)), **NORMED),
         "max_batches": bad(0, text="an integer >= 1", x=np.ones((4, 4)), **NORMED),
         "verbose": bad(2, text="an integer in [0, 1]", x=np.ones((4, 4)), **NORMED),
+    },
+    "calibrate": {
+        "model": [
+            *bad(3, text="a keras.Model", error=TypeError, x=np.ones((4, 4))),
+            *bad(dense(), text="`kf.quantize_model` made", x=np.ones((4, 4))),
+        ],
+        "x": [
+            *bad(None, text="arrays of inputs", error=TypeError, model=ROUNDED),
+            *bad(np.ones((4, 3)), text="arrays of the shapes", model=ROUNDED),
+        ],
+        "methods": [
+            *bad("steps", 3, text="a list of some", error=TypeError, **SAMPLED),
+            *bad(["adaround"], text="one of 'ranges'", **SAMPLED),
+        ],
+        "batch_size": bad(0, text="an integer >= 1", **SAMPLED),
+        "verbose": bad(2, text="an integer in [0, 1]", **SAMPLED),
+        **{
+            name: [dataclasses.replace(one, others=SAMPLED) for one in cases]
+            for name, cases in flags("return_report").items()
+        },
     },
     "bit_sensitivity": BITS,
     "assign_bits": {

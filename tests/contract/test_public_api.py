@@ -23,6 +23,7 @@ PUBLIC = {name: getattr(kf, name) for name in NAMES} | {
 REPORTS = (
     "BitAssignment",
     "BitSensitivity",
+    "CalibrationReport",
     "ChannelGroups",
     "CheckReport",
     "CrossValidationReport",
@@ -66,6 +67,7 @@ MADE_BY_US = (
     "pruning.ShrunkLayer",
     "pruning.WeightSparsity",
     "quantization.FloatOp",
+    "quantization.LayerCalibration",
     "quantization.LayerError",
     "quantization.LayerSensitivity",
     "quantization.StaysFloat",
