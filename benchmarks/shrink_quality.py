@@ -5,11 +5,12 @@
 
 A convolutional net on MNIST (10,000 training rows of 14x14 pixels) is trained for 8
 epochs, then shrunk to 50, 25 and 10 % of its MACs and trained for 2 epochs more. It is
-larger than it need be and has penalties, as nets that shall be shrunk: L2 on the kernels
-and L1 on the factors of the norms (Liu et al. 2017). In one without either every channel
-is needed, the size of a kernel before a norm means nothing, and no score beats chance. A
-cut takes at most half of the MACs, as no score of a trained channel holds beyond that: to
-25 % there are two, to 10 % four, and the 2 epochs are parted between them. Beside it:
+larger than it need be and has penalties, as nets that shall be shrunk: L2 on the
+kernels and L1 on the factors of the norms (Liu et al. 2017). In one without either
+every channel is needed, the size of a kernel before a norm means nothing, and no score
+beats chance. A cut takes at most half of the MACs, as no score of a trained channel
+holds beyond that: to 25 % there are two, to 10 % four, and the 2 epochs are parted
+between them. Beside it:
 
 - "scratch": the net of the same sizes ("l2"), from new weights, 10 epochs;
 - "channel": `PruneSchedule(pattern="channel")` in the last 2 epochs, then

@@ -721,6 +721,7 @@ BAD_ARGUMENTS = {
         "target_params": bad(0, 1.5, text="a number in (0, 1]", model=_NET),
         "scores": bad("l3", text="one of 'l1', 'l2'", **_SHRINK),
         "data": bad(None, text="given for scores='taylor'", scores="taylor", **_SHRINK),
+        "allocation": bad("local", text="must be one of", **_SHRINK),
         "round_to": bad(0, text="an integer >= 1", **_SHRINK),
         "min_keep": bad(0, text="an integer >= 1", **_SHRINK),
         "layers": [

@@ -14,28 +14,30 @@ from keras_fitkit.pruning.structural.channel_graph import Group
 from keras_fitkit.pruning.structural.importance import Scores
 from keras_fitkit.pruning.structural.labels import Ids
 
+# Which groups compete: those of one shape (Fang et al. 2024), all, none.
+ALLOCATIONS = ("isomorphic", "global", "uniform")
+
 
 @dataclasses.dataclass(frozen=True)
 class Ranking:
     """All units in the order in which they go.
 
-    Groups of one shape compete: by the score over the mean of the group. Of those of
-    another shape the same fraction goes, as scores of unlike places do not compare: at
-    a tenth of the MACs a common order leaves some layers a few channels only, and
-    random ones are better (Fang et al. 2024, arXiv:2407.04616, and issue 6). Units that
-    score exactly 0 go before all others.
+    What competes is compared by the score over the mean of the group. Of sets that do
+    not compete the same fraction goes; units that score exactly 0 go before all others.
 
     Args:
         groups: whose units may go.
         scores: of the units of each; the largest ones stay.
         round_to: channels of a layer stay in multiples of it.
         min_keep: units that stay in each group at least.
+        allocation: one of `ALLOCATIONS`.
     """
 
     groups: Sequence[Group]
     scores: Sequence[Scores]
     round_to: int
     min_keep: int
+    allocation: str = "isomorphic"
 
     def dropped(self, cut: float) -> list[Ids]:
         """The labels that go of each group, with a cut through the relative scores."""
@@ -58,12 +60,18 @@ class Ranking:
 
     @functools.cached_property
     def _parts(self) -> list[Scores]:
-        """For each unit the part of its shape's units that go before it, by group."""
+        """For each unit its place in the order in which units go, by group."""
+        relative = [self._relative(place) for place in range(len(self.groups))]
+        if self.allocation == "global":
+            return relative
         found = [np.zeros(0)] * len(self.groups)
-        shapes = [group.shape for group in self.groups]
+        alike = self.allocation == "isomorphic"
+        shapes = [
+            group.shape if alike else place for place, group in enumerate(self.groups)
+        ]
         for shape in dict.fromkeys(shapes):
             places = [place for place, one in enumerate(shapes) if one == shape]
-            scores = [self._relative(place) for place in places]
+            scores = [relative[place] for place in places]
             whole = np.concatenate(scores)
             parts = np.empty(len(whole))
             parts[np.argsort(whole, kind="stable")] = np.arange(len(whole)) + 0.5

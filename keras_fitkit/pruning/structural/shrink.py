@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from keras_fitkit._core import arguments, selection
+from keras_fitkit._core import arguments
 from keras_fitkit._core.count_macs import count_macs, is_countable
 from keras_fitkit._core.graph import check_functional
 from keras_fitkit._core.layers import check_keras_model, leaf_layers
-from keras_fitkit._core.selection import Choice
 from keras_fitkit.pruning.structural import choosing, dead, importance
 from keras_fitkit.pruning.structural.channel_graph import (
     OUT,
@@ -27,9 +24,9 @@ from keras_fitkit.pruning.structural.rebuilding import (
     keep_of,
     refuse_quantized,
 )
+from keras_fitkit.pruning.structural.request import Request
 from keras_fitkit.pruning.structural.shrink_report import ShrinkReport, ShrunkLayer
 
-_TARGETS = ("sparsity", "target_macs", "target_params")
 _NEAR = 0.02  # how near a target is met where channels are many
 
 
@@ -41,6 +38,7 @@ def shrink(
     target_params: float | None = None,
     scores: Any = "l2",
     data: Any = None,
+    allocation: str = "isomorphic",
     round_to: int = 1,
     min_keep: int = 1,
     layers: Any = None,
@@ -62,11 +60,8 @@ def shrink(
     `kf.PruneSchedule(pattern="channel")`. A residual branch that gives zeros is removed
     whole.
 
-    Of groups of one shape, as in the blocks of a stage, the units compete by their
-    score over the mean of their group; of other shapes the same fraction goes (Fang et
-    al. 2024, arXiv:2407.04616). Train the result for some epochs. A deep cut is best
-    made in some steps with an epoch between them: no score holds far from the model
-    that it was taken of.
+    Train the result for some epochs. A deep cut is best made in some steps with an
+    epoch between them: no score holds far from the model that it was taken of.
 
     Args:
         model: a built functional or Sequential model, with nested models of that kind.
@@ -88,6 +83,12 @@ def shrink(
             stay. Defaults to "l2".
         data: for "taylor" (x, y) as arrays, for "variance" and "apoz" some rows.
             Defaults to None.
+        allocation: "isomorphic": the units of groups of one shape, as in the blocks of
+            a stage, compete by their score over the mean of their group, and of other
+            shapes the same fraction goes (Fang et al. 2024, arXiv:2407.04616);
+            "global": all compete, which is better where scores say much and far worse
+            where they do not; "uniform": the same fraction of each group. Defaults to
+            "isomorphic".
         round_to: channels of a layer that loses some stay in multiples of it, as far as
             there are enough; 8 is often fastest. Defaults to 1.
         min_keep: channels that stay in each group at least, an integer >= 1.
@@ -126,112 +127,37 @@ def shrink(
     check_keras_model("model", model, built=True)
     check_functional("model", model)
     refuse_quantized(model)
-    request = _Request.checked(
+    request = Request.checked(
         sparsity, target_macs, target_params, layers, exclude, round_to, min_keep
     )
     scores = importance.resolve(scores, data)
+    arguments.choice("allocation", allocation, choosing.ALLOCATIONS)
     arguments.flag("allow_inexact", allow_inexact)
     arguments.flag("return_report", return_report)
     exact = request.is_exact
     graph = ChannelGraph(model, allow_inexact and not exact)
-    found = dead.find(graph) if exact else _chosen(graph, request, scores, data, model)
+    if exact:
+        found = dead.find(graph)
+    else:
+        found = _chosen(graph, request, (scores, data, allocation), model)
     made = Shrinking(graph.walk, keep_of(graph.walk, found.roots), found).run(
         graph.model
     )
     return (made, _report(graph, found, model, made)) if return_report else made
 
 
-@dataclasses.dataclass(frozen=True)
-class _Request:
-    """How much goes, and of what."""
-
-    kind: str | None
-    target: float
-    each: tuple[tuple[Choice, float], ...]
-    layers: Choice | None
-    exclude: Choice
-    round_to: int
-    min_keep: int
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether only what is dead goes."""
-        return self.kind is None and not self.each
-
-    @classmethod
-    def checked(
-        cls,
-        sparsity: Any,
-        target_macs: Any,
-        target_params: Any,
-        layers: Any,
-        exclude: Any,
-        round_to: Any,
-        min_keep: Any,
-    ) -> _Request:
-        given = dict(zip(_TARGETS, (sparsity, target_macs, target_params), strict=True))
-        asked = [name for name in _TARGETS if given[name] is not None]
-        if len(asked) > 1:
-            allowed = f"None where `{asked[0]}` is given"
-            raise ValueError(arguments.message(asked[1], allowed, given[asked[1]]))
-        each: tuple[tuple[Choice, float], ...] = ()
-        if isinstance(layers, Mapping):
-            each, layers = _fractions(layers, asked), None
-        elif layers is not None and not asked:
-            hint = "Or pass a dict: layers={'dense_1': 0.5}."
-            allowed = "given with `sparsity`, `target_macs` or `target_params`"
-            raise ValueError(arguments.message("layers", allowed, layers, hint))
-        for name in asked:
-            given[name] = _target(name, given[name])
-        selection.check("layers", layers)
-        selection.check("exclude", exclude)
-        return cls(
-            asked[0] if asked else None,
-            float(given[asked[0]]) if asked else 0.0,
-            each,
-            None if layers is None else Choice("layers", layers),
-            Choice("exclude", exclude),
-            arguments.integer("round_to", round_to, low=1),
-            arguments.integer("min_keep", min_keep, low=1),
-        )
-
-
-def _target(name: str, value: Any) -> float:
-    if name == "sparsity":
-        hint = "For 80 % pass 0.8."
-        return arguments.number(
-            name, value, low=0, high=1, include_high=False, hint=hint
-        )
-    hint = "It is the fraction that stays."
-    return arguments.number(name, value, low=0, high=1, include_low=False, hint=hint)
-
-
-def _fractions(layers: Any, asked: list[str]) -> Any:
-    if asked:
-        hint = "The dict says how much goes of each."
-        allowed = f"no dict where `{asked[0]}` is given"
-        raise ValueError(arguments.message("layers", allowed, layers, hint))
-    if not layers:
-        raise ValueError(
-            arguments.message("layers", "a dict that is not empty", layers)
-        )
-    found = []
-    for item, fraction in layers.items():
-        selection.check("layers", item)
-        value = arguments.number("layers", fraction, low=0, high=1, include_high=False)
-        found.append((Choice("layers", item), value))
-    return tuple(found)
-
-
 def _chosen(
-    graph: ChannelGraph, request: _Request, scores: Any, data: Any, model: Any
+    graph: ChannelGraph, request: Request, how: tuple[Any, Any, str], model: Any
 ) -> dead.Dead:
-    """What goes for a target."""
+    """What goes for a target, by scores, data and allocation."""
+    scores, data, allocation = how
     groups = _open_groups(graph, request)
     if request.each:
         groups = _named_groups(graph, groups, request)
     found = importance.scores_of(graph, groups, scores, data, model)
-    ranking = choosing.Ranking(groups, found, request.round_to, request.min_keep)
+    ranking = choosing.Ranking(
+        groups, found, request.round_to, request.min_keep, allocation
+    )
     if request.each:
         dropped = _by_layer(graph, ranking, request)
     else:
@@ -239,7 +165,7 @@ def _chosen(
     return dead.Dead(choosing.joined(dropped), {}, {})
 
 
-def _open_groups(graph: ChannelGraph, request: _Request) -> list[Group]:
+def _open_groups(graph: ChannelGraph, request: Request) -> list[Group]:
     """The groups that may lose units, by `layers` and `exclude`."""
     makers = makers_of(graph)
     excluded = {p for p, layer in makers.items() if request.exclude.takes(p, layer)}
@@ -256,7 +182,7 @@ def _open_groups(graph: ChannelGraph, request: _Request) -> list[Group]:
 
 
 def _named_groups(
-    graph: ChannelGraph, groups: list[Group], request: _Request
+    graph: ChannelGraph, groups: list[Group], request: Request
 ) -> list[Group]:
     """Those that a dict of layers names."""
     named = {
@@ -268,7 +194,7 @@ def _named_groups(
 
 
 def _by_layer(
-    graph: ChannelGraph, ranking: choosing.Ranking, request: _Request
+    graph: ChannelGraph, ranking: choosing.Ranking, request: Request
 ) -> list[Ids]:
     """The fraction of each layer that a dict names."""
     shares: dict[int, float] = {}
@@ -295,7 +221,7 @@ def _by_layer(
 
 
 def _by_target(
-    graph: ChannelGraph, ranking: choosing.Ranking, request: _Request
+    graph: ChannelGraph, ranking: choosing.Ranking, request: Request
 ) -> list[Ids]:
     """The cut that meets a target."""
     if request.kind == "target_macs" and not is_countable(graph.model):
@@ -327,7 +253,7 @@ def _by_target(
 
 
 def _unreachable(
-    graph: ChannelGraph, request: _Request, least: float, whole: int
+    graph: ChannelGraph, request: Request, least: float, whole: int
 ) -> ValueError:
     name = str(request.kind)
     if not whole:

@@ -123,6 +123,16 @@ def test_groups_of_one_shape_compete():
     assert units(small, "stem", "hidden") == [15, 22]
 
 
+def test_uniform_and_global_allocation():
+    model = blocks((1.0, 0.01))
+    small = kf.shrink(model, 0.25, allocation="uniform")
+    assert units(small, "stem", "a", "b", "hidden") == [15, 30, 30, 22]
+    small = kf.shrink(model, 20 / 130, allocation="global")
+    assert units(small, "stem", "a", "b", "hidden") == [20, 40, 20, 30]
+    with pytest.raises(ValueError, match="`allocation` must be one of"):
+        kf.shrink(model, 0.25, allocation="local")
+
+
 def test_units_without_any_weight_go_before_all_others():
     model = blocks()
     hidden, head = model.get_layer("hidden"), model.layers[-1]
