@@ -7,8 +7,9 @@ or random state is changed.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import keras
@@ -58,9 +59,10 @@ def loss_gradients(
         ValueError: a gradient that is not finite.
     """
     total = [np.zeros(tuple(variable.shape), np.float32) for variable in variables]
-    for found, share in of_batches(model, variables, data, BATCH):
-        for sum_, part in zip(total, found, strict=True):
-            sum_ += part * np.float32(share)
+    with contextlib.closing(of_batches(model, variables, data, BATCH)) as batches:
+        for found, share in batches:
+            for sum_, part in zip(total, found, strict=True):
+                sum_ += part * np.float32(share)
     return total
 
 
@@ -69,8 +71,10 @@ def of_batches(
     variables: Sequence[Any],
     data: tuple[Any, Any, Any],
     batch_size: int,
-) -> Iterator[tuple[list[Array], float]]:
+) -> Generator[tuple[list[Array], float]]:
     """The gradients of the mean loss of each batch, and its share of the rows.
+
+    Close it (`contextlib.closing`): the model's states are restored then.
 
     Args:
         model: a compiled model.

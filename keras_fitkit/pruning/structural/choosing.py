@@ -23,7 +23,7 @@ class Ranking:
     """All units in the order in which they go.
 
     What competes is compared by the score over the mean of the group. Of sets that do
-    not compete the same fraction goes; units that score exactly 0 go before all others.
+    not compete the same fraction goes; units that score 0 or less go before all others.
 
     Args:
         groups: whose units may go.
@@ -69,13 +69,18 @@ class Ranking:
         shapes = [
             group.shape if alike else place for place, group in enumerate(self.groups)
         ]
-        for shape in dict.fromkeys(shapes):
+        distinct = list(dict.fromkeys(shapes))
+        for number, shape in enumerate(distinct):
             places = [place for place, one in enumerate(shapes) if one == shape]
             scores = [relative[place] for place in places]
             whole = np.concatenate(scores)
+            # Sets of the same size take turns: with equal parts a cut would take one of
+            # each at once, and targets would be missed.
+            turn = (number + 0.5) / len(distinct)
             parts = np.empty(len(whole))
-            parts[np.argsort(whole, kind="stable")] = np.arange(len(whole)) + 0.5
-            parts = np.where(whole == 0, 0.0, parts / len(whole))
+            order = np.argsort(whole, kind="stable")
+            parts[order] = (np.arange(len(whole)) + turn) / len(whole)
+            parts -= whole <= 0
             ends = np.cumsum([len(one) for one in scores])[:-1]
             for place, part in zip(places, np.split(parts, ends), strict=True):
                 found[place] = part

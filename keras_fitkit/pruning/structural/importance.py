@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -186,18 +187,20 @@ def _taylor(
         allowed = "compiled with a loss for scores='taylor'"
         raise ValueError(arguments.message("model", allowed, model.name, hint))
     squares = [np.zeros(group.size) for group in groups]
-    for slopes, share in gradients.of_batches(source, ordered, checked, TAYLOR_BATCH):
-        by_id = dict(zip(variables, slopes, strict=True))
-        for group, total in zip(groups, squares, strict=True):
-            total += share * _change(group, by_id) ** 2
+    batches = gradients.of_batches(source, ordered, checked, TAYLOR_BATCH)
+    with contextlib.closing(batches):
+        for slopes, share in batches:
+            by_id = dict(zip(variables, slopes, strict=True))
+            for group, total in zip(groups, squares, strict=True):
+                total += share * _change(group, by_id) ** 2
     return [np.sqrt(total) for total in squares]
 
 
 def _gated(group: Group) -> list[Place]:
-    """Where a factor on the channel's value can be read off: the kernels that use it.
+    """Where the slope along a factor on the channel's value can be read off.
 
-    A kernel that makes it will not do: behind a norm the loss does not depend on its
-    scale. Where nothing with weights uses the channel, the kernels that make it.
+    It is the kernels that use it. One that makes it will not do: a factor on it leaves
+    the bias and what a norm adds. Where nothing with weights uses the channel, those.
     """
     kernels = _kernels(group)
     return [one for one in kernels if one.role == IN] or kernels
