@@ -7,6 +7,7 @@ distillation and, on JAX, the teacher's variables; everything else is the studen
 from __future__ import annotations
 
 import contextlib
+import inspect
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -120,11 +121,16 @@ class StudentModel(keras.Model):
         Raises:
             ValueError: no teacher, no labels that are needed, or NaN from the teacher.
         """
-        share = checks.highest_share(self, kwargs.get("callbacks"))
-        self._run.student_loss_weight = share
+        given = inspect.signature(super().fit).bind_partial(x, y, *args, **kwargs)
+        share = checks.highest_share(self, given.arguments.get("callbacks"))
         checks.before_fit(self, x, y, share)
-        with self._carrying():
-            return super().fit(x, y, *args, **kwargs)
+        before = self._run.student_loss_weight
+        self._run.student_loss_weight = share
+        try:
+            with self._carrying():
+                return super().fit(x, y, *args, **kwargs)
+        finally:
+            self._run.student_loss_weight = before
 
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """As in Keras."""

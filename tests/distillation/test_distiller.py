@@ -341,6 +341,9 @@ def test_a_schedule_that_brings_in_the_labels_asks_for_them():
         schedule = kf.HyperparameterSchedule(variable, 0.0, 0.5)
         with pytest.raises(ValueError, match=r"`y` must be labels, while student_loss"):
             fit(made, y=None, callbacks=[schedule])
+        with pytest.raises(ValueError, match=r"`y` must be labels, while student_loss"):
+            made.fit(X, None, 8, 1, 0, [schedule])  # callbacks by place
+    made.train_on_batch(X[:8])  # the schedule was of those fits alone
     fit(made, y=None, callbacks=[kf.HyperparameterSchedule("temperature", 2.0, 1.0)])
 
 
