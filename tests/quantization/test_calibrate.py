@@ -13,6 +13,7 @@ from keras_fitkit.quantization import (
     quantize_model,
     rounding,
 )
+from keras_fitkit.quantization.calibrator import METHODS
 from tests.quantization.models import FLAT, RNG, X, array, cnn, mlp
 
 layers = keras.layers
@@ -79,6 +80,38 @@ def test_the_error_is_that_of_the_outputs(centred):
         expected = (difference**2).mean(1)
         found = moments.quadratic(centred).error(one)
         np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("centred", [False, True])
+def test_the_error_is_that_of_the_outputs_far_from_zero(centred):
+    x = (RNG.normal(size=(1, 400, 12)) + 3e4).astype("float32")
+    rows = RNG.normal(size=(1, 12, 3))
+    other = rows + RNG.normal(size=rows.shape) * 0.1
+    moments = rounding.Moments()
+    for some in (slice(100), slice(100, 400)):
+        moments.add(x[:, some], (x[:, some] @ rows).astype("float32"))
+    difference = x @ (other - rows)
+    if centred:
+        difference = difference - difference.mean(1, keepdims=True)
+    found = moments.quadratic(centred).error(other)
+    np.testing.assert_allclose(found, (difference**2).mean(1), rtol=1e-2)
+    # The smallest error is that of the rows themselves: nothing of it is noise.
+    assert (moments.quadratic(centred).error(rows) < 0.01 * found).all()
+
+
+def test_inputs_far_from_zero():
+    keras.utils.set_random_seed(3)
+    model = keras.Sequential([keras.Input((12,)), layers.Dense(16, name="only")])
+    x = correlated(400, 12) + np.float32(3e4)
+    rounded = quantize_model(model, QuantizeConfig(weight_bits=2, activation_bits=None))
+    wanted = array(model(x))
+    errors = []
+    for methods in (["steps", "bias_correction"], METHODS):
+        made, report = calibrate(rounded, x, methods, verbose=0, return_report=True)
+        errors.append(float(np.mean((array(made(x)) - wanted) ** 2)))
+        relative = errors[-1] / float(wanted.var(0).mean())
+        assert report.layers[0].error_after == pytest.approx(relative, rel=0.05)
+    assert errors[1] < 0.5 * errors[0]
 
 
 def test_what_is_held_stays():
