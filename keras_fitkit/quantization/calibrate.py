@@ -41,14 +41,16 @@ def calibrate(
       layer come nearest to the float ones on `x`. Zeros stay zeros; clustered kernels
       are left out.
     - "bias_correction": biases take up the mean error of the outputs. Statistics of
-      BatchNormalization move by what mean and variance of its inputs have moved.
+      BatchNormalization move so that its outputs come nearest to the float ones; the
+      scale of a channel changes by a factor of 2 at most.
 
     "rounding" is for layers whose outputs are one kernel times what reaches them:
     Dense, EinsumDense, plain, depthwise and transposed convolutions of Keras, with at
     most 4096 inputs to an output. The kernels of others (recurrent, attention,
     separable, your own) are rounded to the nearest value. A layer that is called
     several times is fitted where it is called first. With biases and norms corrected,
-    no output of a layer gets further from the float one on `x`.
+    no output of such a layer, before its activation, gets further from the float one on
+    `x`, as far as a bias or a norm right behind can take up the mean.
 
     At 8 bits there is little to gain; see the figures in `docs/results.md`. A model
     that was trained for integers needs none of this, and its ranges and steps would be

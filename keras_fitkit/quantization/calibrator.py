@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import inspect
 import math
@@ -27,6 +28,7 @@ ROUNDED, FLOAT = 0, 1  # which of the two models
 MOST_ROWS = 4096  # of a matrix: its second moments are 128 MiB
 PATCHES = 2**24  # numbers that are in memory at a time
 WORK = 1e11  # multiplications for the second moments of a layer, at most about
+SLOPES = (0.5, 2.0)  # of a channel before a norm: what it may be multiplied by
 
 # For each of the two models the batches of one tensor.
 Values: TypeAlias = tuple[list[Any], list[Any]]
@@ -46,7 +48,7 @@ class Calibrator:
         self.ranges = self.biases = 0
         self.layers: list[LayerCalibration] = []
         self._floats: dict[int, tuple[Any, list[Array]]] = {}  # as they were
-        self._before_norms = set(_before_norms(model))
+        self._before_norms = _before_norms(model)
 
     def run(self, batches: Sequence[Sequence[Any]]) -> None:
         """Calibrates on batches, each a list with an array for each input."""
@@ -165,15 +167,14 @@ class Calibrator:
         wrapper.put_step(index, step.ravel()[: math.prod(shape)].reshape(shape))
 
     def _correct_norm(self, norm: Any, values: Values) -> None:
-        """Its statistics move as mean and variance of what reaches it have moved."""
+        """Its statistics move so that it gives what it gave, as nearly as they can."""
         if BIASES not in self.methods:
             return
-        (mean, variance), (wanted, spread) = (_statistics(norm, x) for x in values)
-        shift = arrays.to_numpy(norm.moving_mean) + mean - wanted
-        known = spread > rounding.TINY
-        ratio = np.where(known, variance / np.where(known, spread, 1.0), 1.0)
+        mean, wanted, slope = _statistics(norm, values)
+        shift = mean - (wanted - arrays.to_numpy(norm.moving_mean)) / slope
+        old = arrays.to_numpy(norm.moving_variance) + norm.epsilon
         norm.moving_mean.assign(shift)
-        norm.moving_variance.assign(arrays.to_numpy(norm.moving_variance) * ratio)
+        norm.moving_variance.assign(np.maximum(old / slope**2 - norm.epsilon, 0.0))
         self.biases += 1
 
 
@@ -296,26 +297,64 @@ def _moments(
     return found
 
 
-def _statistics(norm: Any, batches: Sequence[Any]) -> tuple[Array, Array]:
-    """Mean and variance of each channel."""
-    count, total, square = 0, 0.0, 0.0
-    for batch in batches:
-        value = arrays.to_numpy(keras.ops.cast(batch, "float32")).astype("float64")
-        value = np.moveaxis(value, norm.axis, -1).reshape(-1, value.shape[norm.axis])
-        count += len(value)
-        total, square = total + value.sum(0), square + (value**2).sum(0)
-    mean = np.asarray(total) / count
-    return mean, np.maximum(np.asarray(square) / count - mean**2, 0.0)
+def _statistics(norm: Any, values: Values) -> tuple[Array, Array, Array]:
+    """Of each channel the mean, that of the float model, and what it is multiplied by.
+
+    That factor brings the first nearest to the second: 1 where a channel is constant,
+    and never far from 1, as the sample is small.
+    """
+    count, sums, shifts = 0, np.zeros(()), None
+    for batch in zip(*values, strict=True):
+        found, wanted = (_by_channel(norm, one) for one in batch)
+        if shifts is None:
+            shifts = found.mean(0), wanted.mean(0)
+        found, wanted = found - shifts[0], wanted - shifts[1]
+        products = (found, wanted, found * found, found * wanted)
+        sums = sums + np.stack([one.sum(0) for one in products])
+        count += len(found)
+    mean, level, square, product = sums / count
+    variance, common = square - mean**2, product - mean * level
+    known = variance > rounding.TINY
+    slope = np.where(known, common / np.where(known, variance, 1.0), 1.0)
+    start: Any = shifts
+    return mean + start[0], level + start[1], slope.clip(*SLOPES)
 
 
-def _before_norms(model: Any) -> Iterator[int]:
-    """Ids of layers whose outputs go into one BatchNormalization and nowhere else."""
+def _by_channel(norm: Any, batch: Any) -> Array:
+    value = arrays.to_numpy(keras.ops.cast(batch, "float32")).astype("float64")
+    moved: Array = np.moveaxis(value, norm.axis, -1)
+    return moved.reshape(-1, moved.shape[-1])
+
+
+def _before_norms(model: Any) -> set[int]:
+    """Ids of layers whose mean error a BatchNormalization takes up, wherever called.
+
+    Each call goes into a norm of its own and nowhere else, with nothing between them
+    that a mean is not the same behind.
+    """
     flat = graph.flat(model)
+    calls = collections.Counter(id(call.operation) for call in flat.nodes)
+    found: set[int] = set()
+    others: set[int] = set()
     for call in flat.nodes:
         after = flat.only_consumer(call)
-        layer = None if after is None else after.operation
-        if isinstance(_inner(layer), keras.layers.BatchNormalization):
-            yield id(call.operation)
+        fits = (
+            after is not None
+            and calls[id(after.operation)] == 1
+            and _takes_mean(_inner(after.operation), call)
+        )
+        (found if fits else others).add(id(call.operation))
+    return found - others
+
+
+def _takes_mean(norm: Any, call: Any) -> bool:
+    """Whether a layer is a norm of the channels that a linear layer gives out."""
+    if not isinstance(norm, keras.layers.BatchNormalization):
+        return False
+    layer = _inner(call.operation)
+    linear = getattr(layer, "activation", None) in (None, keras.activations.linear)
+    rank = len(call.outputs[0].shape)
+    return linear and norm.axis % rank == kernel_matrices.channel_axis(layer, rank)
 
 
 def _inner(layer: Any) -> Any:

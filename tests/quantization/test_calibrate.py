@@ -13,7 +13,7 @@ from keras_fitkit.quantization import (
     quantize_model,
     rounding,
 )
-from keras_fitkit.quantization.calibrator import METHODS
+from keras_fitkit.quantization.calibrator import METHODS, Calibrator
 from tests.quantization.models import FLAT, RNG, X, array, cnn, mlp
 
 layers = keras.layers
@@ -367,6 +367,100 @@ def test_nested_shared_and_several_inputs_of_other_layers():
     assert np.mean((array(found["a"]) - array(wanted["a"])) ** 2) < 0.5 * np.var(
         array(wanted["a"])
     )
+
+
+TWO = QuantizeConfig(weight_bits=2, activation_bits=None)
+
+
+def with_statistics(model, x):
+    """The norms have those of what reaches them, as after training."""
+    for norm in model.layers:
+        if isinstance(norm, layers.BatchNormalization):
+            value = array(keras.Model(model.inputs[0], norm.input)(x))
+            axes = tuple(i for i in range(value.ndim) if i != norm.axis % value.ndim)
+            norm.moving_mean.assign(value.mean(axes))
+            norm.moving_variance.assign(value.var(axes))
+    return model
+
+
+def relative(model, other, x):
+    wanted = array(model(x))
+    return np.mean((array(other(x)) - wanted) ** 2) / wanted.var()
+
+
+def test_a_mean_before_an_activation_is_no_matter_of_the_norm_behind():
+    keras.utils.set_random_seed(3)
+    dense = layers.Dense(16, "relu", use_bias=False, name="dense")
+    model = keras.Sequential([keras.Input((12,)), dense, layers.BatchNormalization()])
+    x = (np.random.default_rng(0).normal(size=(400, 12)) + 1).astype("float32")
+    with_statistics(model, x)
+    rounded = quantize_model(model, TWO)
+    plain, corrected = (
+        calibrate(rounded, x, methods, verbose=0)
+        for methods in (["steps", "rounding"], METHODS)
+    )
+    wrappers = [one.get_layer("quant_dense") for one in (plain, corrected)]
+    codes = [array(one._rounded(0, None)) for one in wrappers]
+    np.testing.assert_array_equal(*codes)  # the same objective
+    assert relative(model, corrected, x) < relative(model, plain, x)
+
+
+def test_a_norm_takes_up_the_mean_of_its_channels_only():
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((6, 5))
+    x = layers.Dense(8, use_bias=False, name="dense")(inputs)
+    model = keras.Model(inputs, layers.BatchNormalization(axis=1, name="norm")(x))
+    x = (np.random.default_rng(0).normal(size=(100, 6, 5)) + 2).astype("float32")
+    with_statistics(model, x)
+    rounded = quantize_model(model, TWO)
+    plain, corrected = (
+        calibrate(rounded, x, methods, verbose=0)
+        for methods in (["steps", "rounding"], METHODS)
+    )
+    assert relative(model, corrected, x) <= relative(model, plain, x)
+
+
+def test_a_layer_with_one_call_before_a_norm_and_one_elsewhere():
+    keras.utils.set_random_seed(3)
+    one, other = keras.Input((12,)), keras.Input((12,))
+    dense = layers.Dense(8, use_bias=False, name="dense")
+    normed = layers.BatchNormalization(name="norm")(dense(one))
+    model = keras.Model([one, other], [normed, dense(other)])
+    rng = np.random.default_rng(0)
+    x = [(rng.normal(size=(100, 12)) + 1).astype("float32") for _ in range(2)]
+    rounded = quantize_model(model, TWO)
+    plain, corrected = (
+        calibrate(rounded, x, methods, verbose=0)
+        for methods in (["steps", "rounding"], METHODS)
+    )
+    found = [array(one(x)[1]) for one in (plain, corrected)]
+    np.testing.assert_array_equal(*found)
+
+
+def test_statistics_of_a_norm_are_the_nearest_and_never_far_off():
+    norm = layers.BatchNormalization(name="norm")
+    norm.build((None, 3))
+    norm.moving_variance.assign([1.0, 4.0, 1.0])
+    rng = np.random.default_rng(0)
+    floats = rng.normal(size=(64, 3)) * [1, 2, 1] + 5
+    rounded = floats + rng.normal(size=(64, 3)) * 0.5 + 1
+    rounded[:, 2] = 7.0  # all of it was rounded away
+    values = [[one.astype("float32")] for one in (rounded, floats)]
+    wanted = array(norm(values[1][0]))
+    before = float(np.mean((array(norm(values[0][0])) - wanted)[:, :2] ** 2))
+    made = Calibrator(mlp(), METHODS, None)
+    made._correct_norm(norm, tuple(values))
+    variance = array(norm.moving_variance)
+    assert variance[2] == pytest.approx(1.0)  # as it was, not zero
+
+    def distance(factor):
+        norm.moving_variance.assign((variance + norm.epsilon) * factor - norm.epsilon)
+        return ((array(norm(values[0][0])) - wanted)[:, :2] ** 2).mean(0)
+
+    least = distance(1.0)
+    assert least.mean() < 0.3 * before
+    for factor in (0.9, 1.1):
+        assert (distance(factor) > least).all()
 
 
 def test_saved_and_loaded_it_is_the_same(calibrated, tmp_path):
