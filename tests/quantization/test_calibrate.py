@@ -9,6 +9,7 @@ from keras_fitkit.quantization import (
     QuantizeConfig,
     QuantizeWrapper,
     calibrate,
+    inputs,
     kernel_matrices,
     quantize_model,
     rounding,
@@ -522,6 +523,23 @@ def test_bad_arguments(arguments, message):
         calibrate(**given)
     for old, now in zip(before, model.variables, strict=True):
         np.testing.assert_array_equal(old, array(now))
+
+
+def test_inputs_are_checked_as_what_they_become():
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(2)])
+    half = keras.ops.cast(np.array([[1.0, np.nan]], "float32"), "bfloat16")
+    with pytest.raises(ValueError, match="`x` must be finite. Received: 1 values"):
+        inputs.checked("x", half, model)
+    with pytest.raises(ValueError, match=r"Received: 1 values .* as float32"):
+        inputs.checked("x", np.array([[1.0, 1e39]]), model)
+    fine = inputs.checked("x", keras.ops.cast(np.ones((1, 2)), "bfloat16"), model)
+    np.testing.assert_array_equal(fine[0], np.ones((1, 2), "float32"))
+    words = keras.Input((2,), dtype="int32")
+    model = keras.Model(words, layers.Embedding(4, 2)(words))
+    (found,) = inputs.checked("x", np.array([[1.0, 3.0]]), model)
+    assert found.dtype == "int32"
+    with pytest.raises(ValueError, match="`x` must be whole numbers"):
+        inputs.checked("x", np.array([[1.0, 2.5]]), model)
 
 
 def test_weights_that_are_no_numbers():
