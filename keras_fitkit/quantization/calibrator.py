@@ -56,6 +56,13 @@ class Calibrator:
         inputs = [list(one) for one in zip(*tensors, strict=True)]
         graph.walk(self.model, [(one, one) for one in inputs], self._visit)
 
+    def floats(self) -> int:
+        """How many activations are not rounded, as their range is not known."""
+        found = {
+            id(one.operation): one.operation for one in graph.flat(self.model).nodes
+        }
+        return sum(not one.calibrated for x in found.values() for one in _quantizers(x))
+
     def _visit(
         self, path: str, node: GraphNode, values: dict[int, Values]
     ) -> list[Values]:
@@ -96,9 +103,7 @@ class Calibrator:
 
     def _observe(self, node: GraphNode, values: dict[int, Values], first: bool) -> None:
         layer = node.operation
-        found = [layer] if isinstance(layer, FakeQuantize) else []
-        found += getattr(layer, "quantizers", ())
-        found = [one for one in found if one.fixed is None]
+        found = _quantizers(layer)
         if not found:
             return
         if first:
@@ -167,7 +172,7 @@ class Calibrator:
         wrapper.put_step(index, step.ravel()[: math.prod(shape)].reshape(shape))
 
     def _correct_norm(self, norm: Any, values: Values) -> None:
-        """Its statistics move so that it gives what it gave, as nearly as they can."""
+        """Its statistics move so that mean and variance of its outputs stay."""
         if BIASES not in self.methods:
             return
         mean, wanted, slope = _statistics(norm, values)
@@ -261,6 +266,13 @@ class _Kernel:
         return float(before.sum()) / scale, float(after.sum()) / scale
 
 
+def _quantizers(layer: Any) -> list[FakeQuantize]:
+    """Those of a layer whose ranges are measured."""
+    found = [layer] if isinstance(layer, FakeQuantize) else []
+    found += getattr(layer, "quantizers", ())
+    return [one for one in found if one.fixed is None]
+
+
 def _called(node: GraphNode, values: dict[int, Values], which: int) -> list[list[Any]]:
     """What a call gives in one of the two models: for each output its batches."""
     operation = node.operation
@@ -300,24 +312,23 @@ def _moments(
 def _statistics(norm: Any, values: Values) -> tuple[Array, Array, Array]:
     """Of each channel the mean, that of the float model, and what it is multiplied by.
 
-    That factor brings the first nearest to the second: 1 where a channel is constant,
-    and never far from 1, as the sample is small.
+    That factor gives it the variance of the float model. The factor that makes the
+    error of this layer least is smaller: signals then fade from layer to layer. It is 1
+    where a channel is constant, and never far from 1, as the sample is small.
     """
-    count, sums, shifts = 0, np.zeros(()), None
+    count, total, squares, starts = 0, np.zeros(()), np.zeros(()), None
     for batch in zip(*values, strict=True):
-        found, wanted = (_by_channel(norm, one) for one in batch)
-        if shifts is None:
-            shifts = found.mean(0), wanted.mean(0)
-        found, wanted = found - shifts[0], wanted - shifts[1]
-        products = (found, wanted, found * found, found * wanted)
-        sums = sums + np.stack([one.sum(0) for one in products])
-        count += len(found)
-    mean, level, square, product = sums / count
-    variance, common = square - mean**2, product - mean * level
-    known = variance > rounding.TINY
-    slope = np.where(known, common / np.where(known, variance, 1.0), 1.0)
-    start: Any = shifts
-    return mean + start[0], level + start[1], slope.clip(*SLOPES)
+        both = np.stack([_by_channel(norm, one) for one in batch])
+        starts = both.mean(1) if starts is None else starts
+        both -= starts[:, None]
+        total, squares = total + both.sum(1), squares + (both**2).sum(1)
+        count += both.shape[1]
+    mean = total / count
+    found, wanted = (squares / count - mean**2).clip(0.0)
+    known = found > rounding.TINY
+    slope = np.sqrt(np.where(known, wanted / np.where(known, found, 1.0), 1.0))
+    mean, level = mean + starts
+    return mean, level, slope.clip(*SLOPES)
 
 
 def _by_channel(norm: Any, batch: Any) -> Array:

@@ -66,7 +66,7 @@ def of_layer(layer: Any) -> KernelMatrix | None:
 
 
 def channel_axis(layer: Any, rank: int) -> int | None:
-    """The axis of the outputs with one place for each column; None where there are more.
+    """The axis of the outputs with a place for each column; None where there are more.
 
     Args:
         layer: one with matrices.
