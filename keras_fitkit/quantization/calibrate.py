@@ -47,7 +47,8 @@ def calibrate(
 
     "rounding" is for layers whose outputs are one kernel times what reaches them:
     Dense, EinsumDense, plain, depthwise and transposed convolutions of Keras, with at
-    most 4096 inputs to an output. The kernels of others (recurrent, attention,
+    most 4096 inputs to an output (and 1024 such outputs; the search takes minutes
+    then). The kernels of others (recurrent, attention,
     separable, your own) are rounded to the nearest value. A layer that is called
     several times is fitted where it is called first. With biases and norms corrected,
     no output of such a layer, before its activation, gets further from the float one on

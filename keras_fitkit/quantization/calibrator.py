@@ -25,7 +25,9 @@ RANGES, STEPS, ROUNDING, BIASES = "ranges", "steps", "rounding", "bias_correctio
 METHODS = (RANGES, STEPS, ROUNDING, BIASES)
 
 ROUNDED, FLOAT = 0, 1  # which of the two models
-MOST_ROWS = 4096  # of a matrix: its second moments are 128 MiB
+MOST_ROWS = 4096  # of a matrix
+MOST_MOMENTS = 2**24  # numbers of its second moments: some copies of 128 MiB
+MOST_SEARCH = 2.0**34  # multiplications of one sweep of the search: seconds
 PATCHES = 2**24  # numbers that are in memory at a time
 WORK = 1e11  # multiplications for the second moments of a layer, at most about
 SLOPES = (0.5, 2.0)  # of a channel before a norm: what it may be multiplied by
@@ -151,11 +153,9 @@ class Calibrator:
             kind = type(layer).__name__
             return None, f"rounded to the nearest: {kind} is not one matrix"
         kernel = node.operation.kernels[0].variable
-        rows = matrix.to_rows(np.zeros(tuple(kernel.shape), "float32")).shape[1]
-        if rows > MOST_ROWS:
-            reason = f"rounded to the nearest: {rows} inputs, more than {MOST_ROWS}"
-            return None, reason
-        return matrix, ""
+        shape = matrix.to_rows(np.zeros(tuple(kernel.shape), "float32")).shape
+        reason = _too_large(*shape)
+        return (None, f"rounded to the nearest: {reason}") if reason else (matrix, "")
 
     def _step_alone(self, wrapper: QuantizeWrapper, index: int) -> None:
         """The step that moves a kernel's values least, without any data."""
@@ -264,6 +264,17 @@ class _Kernel:
         if corrected:
             after = moments.quadratic(centred=True).error(self.now)
         return float(before.sum()) / scale, float(after.sum()) / scale
+
+
+def _too_large(groups: int, rows: int, outputs: int) -> str:
+    """Why matrices are left out, or nothing."""
+    if rows > MOST_ROWS:
+        return f"{rows} inputs, more than {MOST_ROWS}"
+    if groups * rows**2 > MOST_MOMENTS:
+        return f"{groups} matrices of {rows} inputs are too many"
+    if float(groups * rows**2) * outputs > MOST_SEARCH:
+        return f"{rows} inputs and {outputs} outputs are too many"
+    return ""
 
 
 def _quantizers(layer: Any) -> list[FakeQuantize]:

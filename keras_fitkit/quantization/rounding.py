@@ -17,6 +17,7 @@ Array: TypeAlias = npt.NDArray[Any]
 
 SWEEPS, ROUNDS = 4, 5
 DAMPING = 0.01  # of the mean second moment: a sample is not all there is
+BLOCK = 64  # weights of an output after which the slopes of all are computed anew
 FRACTIONS = np.linspace(0.2, 1.0, 81)  # of the step that reaches the largest weight
 FAR = 3.0  # a step is refitted to at most so many times another
 TINY = 1e-12
@@ -166,20 +167,29 @@ def search(
         free: which weights may change.
     """
     codes, step = codes.copy(), step[:, 0]
-    slope = quadratic.gram @ (codes * step[:, None]) - quadratic.cross
-    curve = np.maximum(np.diagonal(quadratic.gram, axis1=1, axis2=2), TINY)
+    gram, rows = quadratic.gram, codes.shape[1]
+    slope = gram @ (codes * step[:, None]) - quadratic.cross
+    curve = np.maximum(np.diagonal(gram, axis1=1, axis2=2), TINY)
     for _ in range(SWEEPS):
         still = True
-        for row in range(codes.shape[1]):
-            wanted = codes[:, row] - slope[:, row] / (curve[:, row, None] * step)
-            change = np.clip(np.round(wanted), -last, last) - codes[:, row]
-            moved = np.where(free[:, row], change, 0.0) * step
-            gain = moved * (curve[:, row, None] * moved + 2 * slope[:, row])
-            moved = np.where(gain < 0, moved, 0.0)
-            if moved.any():
+        for start in range(0, rows, BLOCK):
+            block = slice(start, start + BLOCK)
+            moves = np.zeros_like(codes[:, block])
+            for row in range(start, min(start + BLOCK, rows)):
+                wanted = codes[:, row] - slope[:, row] / (curve[:, row, None] * step)
+                change = np.clip(np.round(wanted), -last, last) - codes[:, row]
+                moved = np.where(free[:, row], change, 0.0) * step
+                gain = moved * (curve[:, row, None] * moved + 2 * slope[:, row])
+                moved = np.where(gain < 0, moved, 0.0)
+                if moved.any():
+                    codes[:, row] += np.round(moved / step)
+                    slope[:, block] += gram[:, block, row, None] * moved[:, None]
+                    moves[:, row - start] = moved
+            if moves.any():  # the others learn of all of them at once: far faster
                 still = False
-                codes[:, row] += np.round(moved / step)
-                slope += quadratic.gram[:, :, row, None] * moved[:, None]
+                known = slope[:, block].copy()
+                slope += gram[:, :, block] @ moves
+                slope[:, block] = known
         if still:
             break
     return codes

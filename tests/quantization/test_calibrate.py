@@ -11,6 +11,7 @@ from keras_fitkit.quantization import (
     QuantizeConfig,
     QuantizeWrapper,
     calibrate,
+    calibrator,
     inputs,
     kernel_matrices,
     quantize_model,
@@ -68,6 +69,22 @@ def test_the_search_never_makes_it_worse_and_often_finds_the_best():
     assert np.mean(found) < 2 * np.mean(best)
 
 
+def test_the_search_in_blocks_is_the_search(monkeypatch):
+    rng = np.random.default_rng(0)
+    x, rows = rng.normal(size=(2, 60, 11)), rng.normal(size=(2, 11, 3))
+    moments = rounding.Moments()
+    moments.add(x + x[:, :, :1], x @ rows)
+    quadratic, step = moments.quadratic(True), np.full((2, 1, 3), 0.5)
+    codes = rounding.nearest(rows, step, 3)
+    free, found = np.ones(codes.shape, bool), []
+    for size in (1, 4, 64):
+        monkeypatch.setattr(rounding, "BLOCK", size)
+        found.append(rounding.search(quadratic, codes, step, 3, free))
+    assert (found[0] != codes).any()
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
+
+
 @pytest.mark.parametrize("centred", [False, True])
 def test_the_error_is_that_of_the_outputs(centred):
     x, rows = RNG.normal(size=(2, 30, 5)) + 1, RNG.normal(size=(2, 5, 3))
@@ -87,9 +104,10 @@ def test_the_error_is_that_of_the_outputs(centred):
 
 @pytest.mark.parametrize("centred", [False, True])
 def test_the_error_is_that_of_the_outputs_far_from_zero(centred):
-    x = (RNG.normal(size=(1, 400, 12)) + 3e4).astype("float32")
-    rows = RNG.normal(size=(1, 12, 3))
-    other = rows + RNG.normal(size=rows.shape) * 0.1
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(1, 400, 12)) + 3e4).astype("float32")
+    rows = rng.normal(size=(1, 12, 3))
+    other = rows + rng.normal(size=rows.shape) * 0.1
     moments = rounding.Moments()
     for some in (slice(100), slice(100, 400)):
         moments.add(x[:, some], (x[:, some] @ rows).astype("float32"))
@@ -105,7 +123,7 @@ def test_the_error_is_that_of_the_outputs_far_from_zero(centred):
 def test_inputs_far_from_zero():
     keras.utils.set_random_seed(3)
     model = keras.Sequential([keras.Input((12,)), layers.Dense(16, name="only")])
-    x = correlated(400, 12) + np.float32(3e4)
+    x = correlated(400, 12, np.random.default_rng(0)) + np.float32(3e4)
     rounded = quantize_model(model, QuantizeConfig(weight_bits=2, activation_bits=None))
     wanted = array(model(x))
     errors = []
@@ -512,6 +530,33 @@ def test_what_a_training_found_is_not_lost_in_silence():
             weight.assign_add(keras.ops.full(weight.shape, 0.01))  # a training
     (text,) = warned(made, METHODS)
     assert "drops the ranges and steps" in text
+
+
+@pytest.mark.parametrize(
+    ("shape", "reason"),
+    [
+        ((1, 4096, 1000), ""),
+        ((1, 4096, 1025), "4096 inputs and 1025 outputs are too many"),
+        ((1, 5000, 2), "5000 inputs, more than 4096"),
+        ((2, 4096, 1), "2 matrices of 4096 inputs are too many"),
+        ((960, 49, 1), ""),
+    ],
+)
+def test_what_is_too_large(shape, reason):
+    assert calibrator._too_large(*shape) == reason
+
+
+def test_layers_that_are_too_large_are_rounded_to_the_nearest(monkeypatch):
+    monkeypatch.setattr(calibrator, "MOST_SEARCH", 12.0 * 12 * 6)
+    rounded = quantize_model(mlp(), FEW)
+    made, report = calibrate(rounded, FLAT, verbose=0, return_report=True)
+    assert report.layers[0].reason == (
+        "rounded to the nearest: 12 inputs and 16 outputs are too many"
+    )
+    assert report.layers[0].error_after is None
+    before, after = (one.get_layer("quant_hidden").layer for one in (rounded, made))
+    np.testing.assert_array_equal(array(before.kernel), array(after.kernel))
+    assert "too many" in str(report)
 
 
 # ---- bad input
