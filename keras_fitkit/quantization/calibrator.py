@@ -327,7 +327,8 @@ def _statistics(norm: Any, values: Values) -> tuple[Array, Array, Array]:
     error of this layer least is smaller: signals then fade from layer to layer. It is 1
     where a channel is constant, and never far from 1, as the sample is small.
     """
-    count, total, squares, starts = 0, np.zeros(()), np.zeros(()), None
+    count, total, squares = 0, np.zeros(()), np.zeros(())
+    starts: Any = None
     for batch in zip(*values, strict=True):
         both = np.stack([_by_channel(norm, one) for one in batch])
         starts = both.mean(1) if starts is None else starts
