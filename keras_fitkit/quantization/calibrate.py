@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from keras_fitkit._core import arguments, finite, graph, layers, rewrite
 from keras_fitkit.quantization import inputs
 from keras_fitkit.quantization.calibration_report import CalibrationReport
-from keras_fitkit.quantization.calibrator import METHODS, Calibrator
+from keras_fitkit.quantization.calibrator import METHODS, RANGES, STEPS, Calibrator
 from keras_fitkit.quantization.fake_quantize import FakeQuantize
 from keras_fitkit.quantization.wrapper import QuantizeWrapper
 
@@ -41,18 +42,22 @@ def calibrate(
       layer come nearest to the float ones on `x`. Zeros stay zeros; clustered kernels
       are left out.
     - "bias_correction": biases take up the mean error of the outputs. Statistics of
-      BatchNormalization move by what mean and variance of its inputs have moved.
+      BatchNormalization move so that mean and variance of its outputs stay; the scale
+      of a channel changes by a factor of 2 at most.
 
     "rounding" is for layers whose outputs are one kernel times what reaches them:
     Dense, EinsumDense, plain, depthwise and transposed convolutions of Keras, with at
-    most 4096 inputs to an output. The kernels of others (recurrent, attention,
+    most 4096 inputs to an output (and 1024 such outputs; the search takes minutes
+    then). The kernels of others (recurrent, attention,
     separable, your own) are rounded to the nearest value. A layer that is called
     several times is fitted where it is called first. With biases and norms corrected,
-    no output of a layer gets further from the float one on `x`.
+    no output of such a layer, before its activation, gets further from the float one on
+    `x`, as far as a bias or a norm right behind can take up the mean.
 
     At 8 bits there is little to gain; see the figures in `docs/results.md`. A model
     that was trained for integers needs none of this, and its ranges and steps would be
-    lost.
+    lost: it warns of one (`UserWarning`). Activations whose range nobody knows, as
+    without "ranges", stay floats; the report counts them.
 
     Args:
         model: what `kf.quantize_model` gave. It is not changed.
@@ -100,6 +105,7 @@ def calibrate(
     if x is None:
         raise TypeError(arguments.message("x", "arrays of inputs", x))
     given: Any = inputs.checked("x", x, model)
+    _warn_if_trained(model, chosen)
     new = rewrite.Rewriter().run(model)
     bar = None
     if verbose:
@@ -113,6 +119,7 @@ def calibrate(
         calibrator.ranges,
         calibrator.biases,
         tuple(calibrator.layers),
+        calibrator.floats(),
     )
     return (new, report) if return_report else new
 
@@ -132,6 +139,33 @@ def _check_model(model: Any) -> None:
         allowed = "a model whose weights are numbers"
         hint = f"NaN or infinite: {', '.join(broken[:3])}."
         raise ValueError(arguments.message("model", allowed, model.name, hint))
+
+
+def _warn_if_trained(model: Any, methods: Sequence[str]) -> None:
+    """Of what was found before and is lost: ranges, learned steps."""
+    wrappers = [
+        one.operation
+        for one in graph.flat(model).nodes
+        if isinstance(one.operation, (QuantizeWrapper, FakeQuantize))
+    ]
+    lost = []
+    if RANGES in methods and any(map(_knows_ranges, wrappers)):
+        lost.append("ranges")
+    if STEPS in methods and any(getattr(one, "trained_steps", 0) for one in wrappers):
+        lost.append("steps")
+    if lost:
+        warnings.warn(
+            f"`calibrate` drops the {' and '.join(lost)} that `{model.name}` has from "
+            "a training or an earlier calibration, and measures them anew. A model "
+            "that was trained for integers needs no calibration.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _knows_ranges(layer: Any) -> bool:
+    found = (layer,) if isinstance(layer, FakeQuantize) else layer.quantizers
+    return any(one.fixed is None and one.calibrated for one in found)
 
 
 def _check_methods(methods: Any) -> tuple[str, ...]:

@@ -46,6 +46,8 @@ class CalibrationReport:
         ranges: how many activation ranges were measured.
         biases: how many biases and norms were corrected.
         layers: a `LayerCalibration` for each layer with kernels, in the model's order.
+        floats: how many activations stay floats, as their range is not known. Defaults
+            to 0.
 
     Raises:
         TypeError: a field is missing.
@@ -64,12 +66,15 @@ class CalibrationReport:
     ranges: int
     biases: int
     layers: tuple[LayerCalibration, ...]
+    floats: int = 0
 
     @property
     def summary(self) -> str:
         """The report in one line."""
         done = ", ".join(self.methods)
         found = f"{self.ranges} ranges, {self.biases} biases and norms"
+        if self.floats:
+            found += f", {self.floats} activations left as floats (no range)"
         return f"{self.rows} rows: {done}; {found}; error of the outputs:"
 
     def render(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import inspect
 import math
@@ -24,9 +25,12 @@ RANGES, STEPS, ROUNDING, BIASES = "ranges", "steps", "rounding", "bias_correctio
 METHODS = (RANGES, STEPS, ROUNDING, BIASES)
 
 ROUNDED, FLOAT = 0, 1  # which of the two models
-MOST_ROWS = 4096  # of a matrix: its second moments are 128 MiB
+MOST_ROWS = 4096  # of a matrix
+MOST_MOMENTS = 2**24  # numbers of its second moments: some copies of 128 MiB
+MOST_SEARCH = 2.0**34  # multiplications of one sweep of the search: seconds
 PATCHES = 2**24  # numbers that are in memory at a time
 WORK = 1e11  # multiplications for the second moments of a layer, at most about
+SLOPES = (0.5, 2.0)  # of a channel before a norm: what it may be multiplied by
 
 # For each of the two models the batches of one tensor.
 Values: TypeAlias = tuple[list[Any], list[Any]]
@@ -46,13 +50,20 @@ class Calibrator:
         self.ranges = self.biases = 0
         self.layers: list[LayerCalibration] = []
         self._floats: dict[int, tuple[Any, list[Array]]] = {}  # as they were
-        self._before_norms = set(_before_norms(model))
+        self._before_norms = _before_norms(model)
 
     def run(self, batches: Sequence[Sequence[Any]]) -> None:
         """Calibrates on batches, each a list with an array for each input."""
         tensors = [[keras.ops.convert_to_tensor(one) for one in x] for x in batches]
         inputs = [list(one) for one in zip(*tensors, strict=True)]
         graph.walk(self.model, [(one, one) for one in inputs], self._visit)
+
+    def floats(self) -> int:
+        """How many activations are not rounded, as their range is not known."""
+        found = {
+            id(one.operation): one.operation for one in graph.flat(self.model).nodes
+        }
+        return sum(not one.calibrated for x in found.values() for one in _quantizers(x))
 
     def _visit(
         self, path: str, node: GraphNode, values: dict[int, Values]
@@ -94,9 +105,7 @@ class Calibrator:
 
     def _observe(self, node: GraphNode, values: dict[int, Values], first: bool) -> None:
         layer = node.operation
-        found = [layer] if isinstance(layer, FakeQuantize) else []
-        found += getattr(layer, "quantizers", ())
-        found = [one for one in found if one.fixed is None]
+        found = _quantizers(layer)
         if not found:
             return
         if first:
@@ -144,11 +153,9 @@ class Calibrator:
             kind = type(layer).__name__
             return None, f"rounded to the nearest: {kind} is not one matrix"
         kernel = node.operation.kernels[0].variable
-        rows = matrix.to_rows(np.zeros(tuple(kernel.shape), "float32")).shape[1]
-        if rows > MOST_ROWS:
-            reason = f"rounded to the nearest: {rows} inputs, more than {MOST_ROWS}"
-            return None, reason
-        return matrix, ""
+        shape = matrix.to_rows(np.zeros(tuple(kernel.shape), "float32")).shape
+        reason = _too_large(*shape)
+        return (None, f"rounded to the nearest: {reason}") if reason else (matrix, "")
 
     def _step_alone(self, wrapper: QuantizeWrapper, index: int) -> None:
         """The step that moves a kernel's values least, without any data."""
@@ -165,15 +172,14 @@ class Calibrator:
         wrapper.put_step(index, step.ravel()[: math.prod(shape)].reshape(shape))
 
     def _correct_norm(self, norm: Any, values: Values) -> None:
-        """Its statistics move as mean and variance of what reaches it have moved."""
+        """Its statistics move so that mean and variance of its outputs stay."""
         if BIASES not in self.methods:
             return
-        (mean, variance), (wanted, spread) = (_statistics(norm, x) for x in values)
-        shift = arrays.to_numpy(norm.moving_mean) + mean - wanted
-        known = spread > rounding.TINY
-        ratio = np.where(known, variance / np.where(known, spread, 1.0), 1.0)
+        mean, wanted, slope = _statistics(norm, values)
+        shift = mean - (wanted - arrays.to_numpy(norm.moving_mean)) / slope
+        old = arrays.to_numpy(norm.moving_variance) + norm.epsilon
         norm.moving_mean.assign(shift)
-        norm.moving_variance.assign(arrays.to_numpy(norm.moving_variance) * ratio)
+        norm.moving_variance.assign(np.maximum(old / slope**2 - norm.epsilon, 0.0))
         self.biases += 1
 
 
@@ -260,6 +266,24 @@ class _Kernel:
         return float(before.sum()) / scale, float(after.sum()) / scale
 
 
+def _too_large(groups: int, rows: int, outputs: int) -> str:
+    """Why matrices are left out, or nothing."""
+    if rows > MOST_ROWS:
+        return f"{rows} inputs, more than {MOST_ROWS}"
+    if groups * rows**2 > MOST_MOMENTS:
+        return f"{groups} matrices of {rows} inputs are too many"
+    if float(groups * rows**2) * outputs > MOST_SEARCH:
+        return f"{rows} inputs and {outputs} outputs are too many"
+    return ""
+
+
+def _quantizers(layer: Any) -> list[FakeQuantize]:
+    """Those of a layer whose ranges are measured."""
+    found = [layer] if isinstance(layer, FakeQuantize) else []
+    found += getattr(layer, "quantizers", ())
+    return [one for one in found if one.fixed is None]
+
+
 def _called(node: GraphNode, values: dict[int, Values], which: int) -> list[list[Any]]:
     """What a call gives in one of the two models: for each output its batches."""
     operation = node.operation
@@ -296,26 +320,64 @@ def _moments(
     return found
 
 
-def _statistics(norm: Any, batches: Sequence[Any]) -> tuple[Array, Array]:
-    """Mean and variance of each channel."""
-    count, total, square = 0, 0.0, 0.0
-    for batch in batches:
-        value = arrays.to_numpy(keras.ops.cast(batch, "float32")).astype("float64")
-        value = np.moveaxis(value, norm.axis, -1).reshape(-1, value.shape[norm.axis])
-        count += len(value)
-        total, square = total + value.sum(0), square + (value**2).sum(0)
-    mean = np.asarray(total) / count
-    return mean, np.maximum(np.asarray(square) / count - mean**2, 0.0)
+def _statistics(norm: Any, values: Values) -> tuple[Array, Array, Array]:
+    """Of each channel the mean, that of the float model, and what it is multiplied by.
+
+    That factor gives it the variance of the float model. The factor that makes the
+    error of this layer least is smaller: signals then fade from layer to layer. It is 1
+    where a channel is constant, and never far from 1, as the sample is small.
+    """
+    count, total, squares = 0, np.zeros(()), np.zeros(())
+    starts: Any = None
+    for batch in zip(*values, strict=True):
+        both = np.stack([_by_channel(norm, one) for one in batch])
+        starts = both.mean(1) if starts is None else starts
+        both -= starts[:, None]
+        total, squares = total + both.sum(1), squares + (both**2).sum(1)
+        count += both.shape[1]
+    mean = total / count
+    found, wanted = (squares / count - mean**2).clip(0.0)
+    known = found > rounding.TINY
+    slope = np.sqrt(np.where(known, wanted / np.where(known, found, 1.0), 1.0))
+    mean, level = mean + starts
+    return mean, level, slope.clip(*SLOPES)
 
 
-def _before_norms(model: Any) -> Iterator[int]:
-    """Ids of layers whose outputs go into one BatchNormalization and nowhere else."""
+def _by_channel(norm: Any, batch: Any) -> Array:
+    value = arrays.to_numpy(keras.ops.cast(batch, "float32")).astype("float64")
+    moved: Array = np.moveaxis(value, norm.axis, -1)
+    return moved.reshape(-1, moved.shape[-1])
+
+
+def _before_norms(model: Any) -> set[int]:
+    """Ids of layers whose mean error a BatchNormalization takes up, wherever called.
+
+    Each call goes into a norm of its own and nowhere else, with nothing between them
+    that a mean is not the same behind.
+    """
     flat = graph.flat(model)
+    calls = collections.Counter(id(call.operation) for call in flat.nodes)
+    found: set[int] = set()
+    others: set[int] = set()
     for call in flat.nodes:
         after = flat.only_consumer(call)
-        layer = None if after is None else after.operation
-        if isinstance(_inner(layer), keras.layers.BatchNormalization):
-            yield id(call.operation)
+        fits = (
+            after is not None
+            and calls[id(after.operation)] == 1
+            and _takes_mean(_inner(after.operation), call)
+        )
+        (found if fits else others).add(id(call.operation))
+    return found - others
+
+
+def _takes_mean(norm: Any, call: Any) -> bool:
+    """Whether a layer is a norm of the channels that a linear layer gives out."""
+    if not isinstance(norm, keras.layers.BatchNormalization):
+        return False
+    layer = _inner(call.operation)
+    linear = getattr(layer, "activation", None) in (None, keras.activations.linear)
+    rank = len(call.outputs[0].shape)
+    return linear and norm.axis % rank == kernel_matrices.channel_axis(layer, rank)
 
 
 def _inner(layer: Any) -> Any:

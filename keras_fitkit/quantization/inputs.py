@@ -20,7 +20,8 @@ def checked(name: str, data: Any, model: Any) -> list[Any] | None:
 
     Raises:
         TypeError: strings or objects.
-        ValueError: other shapes or another structure, no rows, NaN or infinities.
+        ValueError: other shapes or another structure, no rows, NaN or infinities,
+            also in the dtype of the input; fractions for an input of integers.
     """
     if data is None:
         return None
@@ -41,15 +42,37 @@ def checked(name: str, data: Any, model: Any) -> list[Any] | None:
         allowed = f"arrays of the shapes {wanted}, in the structure of the inputs"
         received = keras.tree.map_structure(lambda one: np.shape(one), data)
         raise ValueError(arguments.message(name, allowed, received))
-    for one in given:
-        if one.dtype.kind not in "fiubV":  # V: of half precision
-            raise TypeError(arguments.message(name, "numbers", f"dtype {one.dtype}"))
-        if one.dtype.kind == "f" and not np.isfinite(one).all():
-            raise ValueError(
-                f"`{name}` must be finite. Received: {int((~np.isfinite(one)).sum())} "
-                "values that are NaN or infinite."
-            )
     return [
-        one.astype(tensor.dtype)
+        _cast(name, one, str(tensor.dtype))
         for one, tensor in zip(given, model.inputs, strict=True)
     ]
+
+
+def _cast(name: str, given: Any, dtype: str) -> Any:
+    """An array as what an input takes, if nothing of it is lost."""
+    kind = given.dtype.kind
+    if kind not in "fiubV" or (kind == "V" and "float" not in given.dtype.name):
+        raise TypeError(arguments.message(name, "numbers", f"dtype {given.dtype}"))
+    if kind in "fV":
+        _check_finite(name, given)
+    if "float" in dtype:
+        with np.errstate(over="ignore"):
+            cast = given.astype(dtype)
+        _check_finite(name, cast)  # some are too large for it
+        return cast
+    if kind in "fV" and (given != np.floor(given)).any():
+        allowed = f"whole numbers, as the input is of {dtype}"
+        raise ValueError(arguments.message(name, allowed, f"dtype {given.dtype}"))
+    return given.astype(dtype)
+
+
+def _check_finite(name: str, values: Any) -> None:
+    """Half precision of 16 bits has no check of its own everywhere."""
+    if values.dtype.name == "bfloat16":
+        values = values.astype("float32")
+    bad = ~np.isfinite(values)
+    if bad.any():
+        raise ValueError(
+            f"`{name}` must be finite. Received: {int(bad.sum())} values that are NaN "
+            f"or infinite as {values.dtype.name}."
+        )

@@ -71,6 +71,11 @@ class KernelGrids:
             first.assign(fake_quant.first_step(weight, self._axes(kernel), bits))
             change.assign(np.zeros(change.shape))
 
+    @property
+    def trained(self) -> bool:
+        """Whether a learned step is no longer the first one."""
+        return any(arrays.to_numpy(change).any() for _, change in self._steps)
+
     def put_step(self, index: int, step: Any) -> None:
         """Gives a kernel another learned step, of the shape of `scale`."""
         first, change = self._steps[index]

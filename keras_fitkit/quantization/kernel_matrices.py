@@ -65,6 +65,22 @@ def of_layer(layer: Any) -> KernelMatrix | None:
     return _convolution(layer) if kernels.is_one_of(layer, _CONVOLUTIONS) else None
 
 
+def channel_axis(layer: Any, rank: int) -> int | None:
+    """The axis of the outputs with a place for each column; None where there are more.
+
+    Args:
+        layer: one with matrices.
+        rank: of its outputs.
+    """
+    if kernels.is_one_of(layer, ("EinsumDense",)):
+        _, outputs = kernels.axes(layer, layer.kernel)
+        left, _, result = layer.equation.replace(" ", "").partition("->")
+        last = left.split(",")[1][outputs[0]] == result[-1]
+        return rank - 1 if len(outputs) == 1 and last else None
+    first = getattr(layer, "data_format", None) == "channels_first"
+    return 1 if first else rank - 1
+
+
 def _convolution(layer: Any) -> KernelMatrix:
     """A kernel that is an identity gives out what each place sees."""
     shape = tuple(layer.kernel.shape)

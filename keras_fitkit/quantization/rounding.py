@@ -17,6 +17,7 @@ Array: TypeAlias = npt.NDArray[Any]
 
 SWEEPS, ROUNDS = 4, 5
 DAMPING = 0.01  # of the mean second moment: a sample is not all there is
+BLOCK = 64  # weights of an output after which the slopes of all are computed anew
 FRACTIONS = np.linspace(0.2, 1.0, 81)  # of the step that reaches the largest weight
 FAR = 3.0  # a step is refitted to at most so many times another
 TINY = 1e-12
@@ -26,11 +27,15 @@ TINY = 1e-12
 class Moments:
     """Sums over what reaches a layer of a rounded model, and what it should give out.
 
+    All are sums of distances from about the mean: with inputs far from zero nothing
+    would be left of the digits of a single float otherwise.
+
     Attributes:
         gram: (groups, rows, rows), products of inputs.
         cross: (groups, rows, outputs), of inputs and wanted outputs.
         power: (groups, outputs), squares of the wanted outputs.
         inputs, outputs: (groups, rows) and (groups, outputs), sums.
+        shift, level: of inputs and outputs, the means of the first that were added.
         count: of places.
     """
 
@@ -39,10 +44,15 @@ class Moments:
     power: Any = 0.0
     inputs: Any = 0.0
     outputs: Any = 0.0
+    shift: Any = None
+    level: Any = None
     count: int = 0
 
     def add(self, patches: Array, wanted: Array) -> None:
         """Takes in (groups, places, rows) and (groups, places, outputs)."""
+        if self.shift is None:
+            self.shift, self.level = _middle(patches), _middle(wanted)
+        patches, wanted = patches - self.shift[:, None], wanted - self.level[:, None]
         turned = patches.swapaxes(1, 2)
         self.gram = self.gram + (turned @ patches).astype("float64")
         self.cross = self.cross + (turned @ wanted).astype("float64")
@@ -53,20 +63,38 @@ class Moments:
 
     def mean_error(self, rows: Array) -> Array:
         """Mean of wanted minus found outputs without bias: (groups, outputs)."""
-        found = np.einsum("gk,gko->go", self.inputs, rows)
-        mean: Array = (self.outputs - found) / self.count
+        given, wanted = self._means()
+        mean: Array = wanted - np.einsum("gk,gko->go", given, rows)
         return mean
 
     def quadratic(self, centred: bool) -> Quadratic:
         """The mean squared error of the outputs; `centred`: without their means."""
         gram, cross = self.gram / self.count, self.cross / self.count
         power = self.power / self.count
-        if centred:
-            mean, wanted = self.inputs / self.count, self.outputs / self.count
-            gram = gram - mean[:, :, None] * mean[:, None, :]
-            cross = cross - mean[:, :, None] * wanted[:, None, :]
-            power = power - wanted**2
+        mean, wanted = self.inputs / self.count, self.outputs / self.count
+        gram = gram - _outer(mean, mean)
+        cross = cross - _outer(mean, wanted)
+        power = power - wanted**2
+        if not centred:
+            mean, wanted = self._means()
+            gram = gram + _outer(mean, mean)
+            cross = cross + _outer(mean, wanted)
+            power = power + wanted**2
         return Quadratic(gram, cross, power)
+
+    def _means(self) -> tuple[Array, Array]:
+        """Of inputs and of outputs, from zero."""
+        given = self.shift.astype("float64") + self.inputs / self.count
+        return given, self.level.astype("float64") + self.outputs / self.count
+
+
+def _middle(values: Array) -> Array:
+    middle: Array = values.mean(1, dtype="float64").astype(values.dtype)
+    return middle
+
+
+def _outer(left: Array, right: Array) -> Array:
+    return left[:, :, None] * right[:, None, :]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,20 +167,29 @@ def search(
         free: which weights may change.
     """
     codes, step = codes.copy(), step[:, 0]
-    slope = quadratic.gram @ (codes * step[:, None]) - quadratic.cross
-    curve = np.maximum(np.diagonal(quadratic.gram, axis1=1, axis2=2), TINY)
+    gram, rows = quadratic.gram, codes.shape[1]
+    slope = gram @ (codes * step[:, None]) - quadratic.cross
+    curve = np.maximum(np.diagonal(gram, axis1=1, axis2=2), TINY)
     for _ in range(SWEEPS):
         still = True
-        for row in range(codes.shape[1]):
-            wanted = codes[:, row] - slope[:, row] / (curve[:, row, None] * step)
-            change = np.clip(np.round(wanted), -last, last) - codes[:, row]
-            moved = np.where(free[:, row], change, 0.0) * step
-            gain = moved * (curve[:, row, None] * moved + 2 * slope[:, row])
-            moved = np.where(gain < 0, moved, 0.0)
-            if moved.any():
+        for start in range(0, rows, BLOCK):
+            block = slice(start, start + BLOCK)
+            moves = np.zeros_like(codes[:, block])
+            for row in range(start, min(start + BLOCK, rows)):
+                wanted = codes[:, row] - slope[:, row] / (curve[:, row, None] * step)
+                change = np.clip(np.round(wanted), -last, last) - codes[:, row]
+                moved = np.where(free[:, row], change, 0.0) * step
+                gain = moved * (curve[:, row, None] * moved + 2 * slope[:, row])
+                moved = np.where(gain < 0, moved, 0.0)
+                if moved.any():
+                    codes[:, row] += np.round(moved / step)
+                    slope[:, block] += gram[:, block, row, None] * moved[:, None]
+                    moves[:, row - start] = moved
+            if moves.any():  # the others learn of all of them at once: far faster
                 still = False
-                codes[:, row] += np.round(moved / step)
-                slope += quadratic.gram[:, :, row, None] * moved[:, None]
+                known = slope[:, block].copy()
+                slope += gram[:, :, block] @ moves
+                slope[:, block] = known
         if still:
             break
     return codes

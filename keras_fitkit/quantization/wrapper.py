@@ -301,6 +301,11 @@ class QuantizeWrapper(keras.layers.Wrapper):
         """Gives one kernel another learned step."""
         self._grids.put_step(index, step)
 
+    @property
+    def trained_steps(self) -> bool:
+        """Whether a training has moved steps of its kernels."""
+        return self._grids.trained
+
     def settle(self) -> None:
         """Rounds from now on, whatever `start_step`."""
         steps = int(ops.convert_to_numpy(self._steps))

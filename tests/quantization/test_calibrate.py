@@ -1,5 +1,7 @@
 """Fewer bits without training: what is fitted, what stays, what is refused."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -9,10 +11,13 @@ from keras_fitkit.quantization import (
     QuantizeConfig,
     QuantizeWrapper,
     calibrate,
+    calibrator,
+    inputs,
     kernel_matrices,
     quantize_model,
     rounding,
 )
+from keras_fitkit.quantization.calibrator import METHODS, Calibrator
 from tests.quantization.models import FLAT, RNG, X, array, cnn, mlp
 
 layers = keras.layers
@@ -64,6 +69,22 @@ def test_the_search_never_makes_it_worse_and_often_finds_the_best():
     assert np.mean(found) < 2 * np.mean(best)
 
 
+def test_the_search_in_blocks_is_the_search(monkeypatch):
+    rng = np.random.default_rng(0)
+    x, rows = rng.normal(size=(2, 60, 11)), rng.normal(size=(2, 11, 3))
+    moments = rounding.Moments()
+    moments.add(x + x[:, :, :1], x @ rows)
+    quadratic, step = moments.quadratic(True), np.full((2, 1, 3), 0.5)
+    codes = rounding.nearest(rows, step, 3)
+    free, found = np.ones(codes.shape, bool), []
+    for size in (1, 4, 64):
+        monkeypatch.setattr(rounding, "BLOCK", size)
+        found.append(rounding.search(quadratic, codes, step, 3, free))
+    assert (found[0] != codes).any()
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
+
+
 @pytest.mark.parametrize("centred", [False, True])
 def test_the_error_is_that_of_the_outputs(centred):
     x, rows = RNG.normal(size=(2, 30, 5)) + 1, RNG.normal(size=(2, 5, 3))
@@ -79,6 +100,39 @@ def test_the_error_is_that_of_the_outputs(centred):
         expected = (difference**2).mean(1)
         found = moments.quadratic(centred).error(one)
         np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("centred", [False, True])
+def test_the_error_is_that_of_the_outputs_far_from_zero(centred):
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(1, 400, 12)) + 3e4).astype("float32")
+    rows = rng.normal(size=(1, 12, 3))
+    other = rows + rng.normal(size=rows.shape) * 0.1
+    moments = rounding.Moments()
+    for some in (slice(100), slice(100, 400)):
+        moments.add(x[:, some], (x[:, some] @ rows).astype("float32"))
+    difference = x @ (other - rows)
+    if centred:
+        difference = difference - difference.mean(1, keepdims=True)
+    found = moments.quadratic(centred).error(other)
+    np.testing.assert_allclose(found, (difference**2).mean(1), rtol=1e-2)
+    # The smallest error is that of the rows themselves: nothing of it is noise.
+    assert (moments.quadratic(centred).error(rows) < 0.01 * found).all()
+
+
+def test_inputs_far_from_zero():
+    keras.utils.set_random_seed(3)
+    model = keras.Sequential([keras.Input((12,)), layers.Dense(16, name="only")])
+    x = correlated(400, 12, np.random.default_rng(0)) + np.float32(3e4)
+    rounded = quantize_model(model, QuantizeConfig(weight_bits=2, activation_bits=None))
+    wanted = array(model(x))
+    errors = []
+    for methods in (["steps", "bias_correction"], METHODS):
+        made, report = calibrate(rounded, x, methods, verbose=0, return_report=True)
+        errors.append(float(np.mean((array(made(x)) - wanted) ** 2)))
+        relative = errors[-1] / float(wanted.var(0).mean())
+        assert report.layers[0].error_after == pytest.approx(relative, rel=0.05)
+    assert errors[1] < 0.5 * errors[0]
 
 
 def test_what_is_held_stays():
@@ -336,6 +390,94 @@ def test_nested_shared_and_several_inputs_of_other_layers():
     )
 
 
+TWO = QuantizeConfig(weight_bits=2, activation_bits=None)
+
+
+def with_statistics(model, x):
+    """The norms have those of what reaches them, as after training."""
+    for norm in model.layers:
+        if isinstance(norm, layers.BatchNormalization):
+            value = array(keras.Model(model.inputs[0], norm.input)(x))
+            axes = tuple(i for i in range(value.ndim) if i != norm.axis % value.ndim)
+            norm.moving_mean.assign(value.mean(axes))
+            norm.moving_variance.assign(value.var(axes))
+    return model
+
+
+def relative(model, other, x):
+    wanted = array(model(x))
+    return np.mean((array(other(x)) - wanted) ** 2) / wanted.var()
+
+
+def test_a_mean_before_an_activation_is_no_matter_of_the_norm_behind():
+    keras.utils.set_random_seed(3)
+    dense = layers.Dense(16, "relu", use_bias=False, name="dense")
+    model = keras.Sequential([keras.Input((12,)), dense, layers.BatchNormalization()])
+    x = (np.random.default_rng(0).normal(size=(400, 12)) + 1).astype("float32")
+    with_statistics(model, x)
+    rounded = quantize_model(model, TWO)
+    plain, corrected = (
+        calibrate(rounded, x, methods, verbose=0)
+        for methods in (["steps", "rounding"], METHODS)
+    )
+    wrappers = [one.get_layer("quant_dense") for one in (plain, corrected)]
+    codes = [array(one._rounded(0, None)) for one in wrappers]
+    np.testing.assert_array_equal(*codes)  # the same objective
+    assert relative(model, corrected, x) < relative(model, plain, x)
+
+
+def test_a_norm_takes_up_the_mean_of_its_channels_only():
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((6, 5))
+    x = layers.Dense(8, use_bias=False, name="dense")(inputs)
+    model = keras.Model(inputs, layers.BatchNormalization(axis=1, name="norm")(x))
+    x = (np.random.default_rng(0).normal(size=(100, 6, 5)) + 2).astype("float32")
+    with_statistics(model, x)
+    rounded = quantize_model(model, TWO)
+    plain, corrected = (
+        calibrate(rounded, x, methods, verbose=0)
+        for methods in (["steps", "rounding"], METHODS)
+    )
+    assert relative(model, corrected, x) <= relative(model, plain, x)
+
+
+def test_a_layer_with_one_call_before_a_norm_and_one_elsewhere():
+    keras.utils.set_random_seed(3)
+    one, other = keras.Input((12,)), keras.Input((12,))
+    dense = layers.Dense(8, use_bias=False, name="dense")
+    normed = layers.BatchNormalization(name="norm")(dense(one))
+    model = keras.Model([one, other], [normed, dense(other)])
+    rng = np.random.default_rng(0)
+    x = [(rng.normal(size=(100, 12)) + 1).astype("float32") for _ in range(2)]
+    rounded = quantize_model(model, TWO)
+    plain, corrected = (
+        calibrate(rounded, x, methods, verbose=0)
+        for methods in (["steps", "rounding"], METHODS)
+    )
+    found = [array(one(x)[1]) for one in (plain, corrected)]
+    np.testing.assert_array_equal(*found)
+
+
+def test_statistics_of_a_norm_follow_and_never_go_far():
+    norm = layers.BatchNormalization(name="norm")
+    norm.build((None, 4))
+    norm.moving_variance.assign([1.0, 4.0, 1.0, 1.0])
+    rng = np.random.default_rng(0)
+    floats = rng.normal(size=(64, 4)) * [1, 2, 1, 1] + 5
+    rounded = floats + rng.normal(size=(64, 4)) * 0.5 + 1
+    rounded[:, 2] = 7.0  # all of it was rounded away
+    rounded[:, 3] = 7.0 + floats[:, 3] * 0.01  # nearly all
+    values = [[one[:30], one[30:]] for one in (rounded, floats)]
+    values = [[one.astype("float32") for one in batches] for batches in values]
+    wanted = array(norm(floats.astype("float32")))
+    Calibrator(mlp(), METHODS, None)._correct_norm(norm, tuple(values))
+    found = array(norm(rounded.astype("float32")))
+    np.testing.assert_allclose(found.mean(0), wanted.mean(0), atol=1e-4)
+    np.testing.assert_allclose(found.var(0)[:2], wanted.var(0)[:2], rtol=1e-3)
+    variance = array(norm.moving_variance)
+    np.testing.assert_allclose(variance[2:], [1.0, 0.25], atol=2e-3)
+
+
 def test_saved_and_loaded_it_is_the_same(calibrated, tmp_path):
     _, _, made, _ = calibrated
     made.save(tmp_path / "made.keras")
@@ -357,6 +499,64 @@ def test_the_file_has_the_integers_that_were_found(calibrated, tmp_path):
         scale = array(wrapper.weight_scale(0))
         codes = np.round(array(wrapper.kernels[0].variable) / scale)
         assert np.sort(np.abs(codes).ravel()).astype(int).tolist() in in_file
+
+
+def test_without_ranges_activations_stay_floats_and_the_report_says_so(calibrated):
+    _, _, _, report = calibrated
+    assert report.floats == 0
+    rounded = quantize_model(mlp(), QuantizeConfig(weight_bits=4))
+    how = {"verbose": 0, "return_report": True}
+    made, report = calibrate(rounded, FLAT, ["steps"], **how)
+    assert report.floats == sum(len(one) for one in quantizers(made)) > 0
+    assert f"{report.floats} activations left as floats (no range)" in str(report)
+
+
+def warned(model, methods):
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        calibrate(model, FLAT, methods, verbose=0)
+    return [str(one.message) for one in found if "`calibrate`" in str(one.message)]
+
+
+def test_what_a_training_found_is_not_lost_in_silence():
+    rounded = quantize_model(mlp(), QuantizeConfig(weight_bits=4))
+    assert not warned(rounded, METHODS)
+    made = calibrate(rounded, FLAT, verbose=0)
+    (text,) = warned(made, METHODS)
+    assert "drops the ranges that `mlp` has" in text
+    assert not warned(made, ["rounding"])  # they stay
+    for wrapper in (one for one in made.layers if isinstance(one, QuantizeWrapper)):
+        for weight in wrapper.trainable_variables:
+            weight.assign_add(keras.ops.full(weight.shape, 0.01))  # a training
+    (text,) = warned(made, METHODS)
+    assert "drops the ranges and steps" in text
+
+
+@pytest.mark.parametrize(
+    ("shape", "reason"),
+    [
+        ((1, 4096, 1000), ""),
+        ((1, 4096, 1025), "4096 inputs and 1025 outputs are too many"),
+        ((1, 5000, 2), "5000 inputs, more than 4096"),
+        ((2, 4096, 1), "2 matrices of 4096 inputs are too many"),
+        ((960, 49, 1), ""),
+    ],
+)
+def test_what_is_too_large(shape, reason):
+    assert calibrator._too_large(*shape) == reason
+
+
+def test_layers_that_are_too_large_are_rounded_to_the_nearest(monkeypatch):
+    monkeypatch.setattr(calibrator, "MOST_SEARCH", 12.0 * 12 * 6)
+    rounded = quantize_model(mlp(), FEW)
+    made, report = calibrate(rounded, FLAT, verbose=0, return_report=True)
+    assert report.layers[0].reason == (
+        "rounded to the nearest: 12 inputs and 16 outputs are too many"
+    )
+    assert report.layers[0].error_after is None
+    before, after = (one.get_layer("quant_hidden").layer for one in (rounded, made))
+    np.testing.assert_array_equal(array(before.kernel), array(after.kernel))
+    assert "too many" in str(report)
 
 
 # ---- bad input
@@ -395,6 +595,23 @@ def test_bad_arguments(arguments, message):
         calibrate(**given)
     for old, now in zip(before, model.variables, strict=True):
         np.testing.assert_array_equal(old, array(now))
+
+
+def test_inputs_are_checked_as_what_they_become():
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(2)])
+    half = keras.ops.cast(np.array([[1.0, np.nan]], "float32"), "bfloat16")
+    with pytest.raises(ValueError, match=r"`x` must be finite\. Received: 1 values"):
+        inputs.checked("x", half, model)
+    with pytest.raises(ValueError, match=r"Received: 1 values .* as float32"):
+        inputs.checked("x", np.array([[1.0, 1e39]]), model)
+    fine = inputs.checked("x", keras.ops.cast(np.ones((1, 2)), "bfloat16"), model)
+    np.testing.assert_array_equal(fine[0], np.ones((1, 2), "float32"))
+    words = keras.Input((2,), dtype="int32")
+    model = keras.Model(words, layers.Embedding(4, 2)(words))
+    (found,) = inputs.checked("x", np.array([[1.0, 3.0]]), model)
+    assert found.dtype == "int32"
+    with pytest.raises(ValueError, match="`x` must be whole numbers"):
+        inputs.checked("x", np.array([[1.0, 2.5]]), model)
 
 
 def test_weights_that_are_no_numbers():
