@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import inspect
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_fitkit._core import arrays, graph
 from keras_fitkit._core._private import GraphNode
-from keras_fitkit.quantization import fake_quant, kernel_matrices, rounding
+from keras_fitkit.quantization import fake_quant, kernel_matrices, norms, rounding
 from keras_fitkit.quantization.calibration_report import LayerCalibration
 from keras_fitkit.quantization.fake_quantize import FakeQuantize, observing
 from keras_fitkit.quantization.kernel_matrices import KernelMatrix
+from keras_fitkit.quantization.norms import Values
 from keras_fitkit.quantization.rounding import Array, Moments
 from keras_fitkit.quantization.wrapper import QuantizeWrapper
 
@@ -30,10 +30,6 @@ MOST_MOMENTS = 2**24  # numbers of its second moments: some copies of 128 MiB
 MOST_SEARCH = 2.0**34  # multiplications of one sweep of the search: seconds
 PATCHES = 2**24  # numbers that are in memory at a time
 WORK = 1e11  # multiplications for the second moments of a layer, at most about
-SLOPES = (0.5, 2.0)  # of a channel before a norm: what it may be multiplied by
-
-# For each of the two models the batches of one tensor.
-Values: TypeAlias = tuple[list[Any], list[Any]]
 
 
 class Calibrator:
@@ -50,7 +46,7 @@ class Calibrator:
         self.ranges = self.biases = 0
         self.layers: list[LayerCalibration] = []
         self._floats: dict[int, tuple[Any, list[Array]]] = {}  # as they were
-        self._before_norms = _before_norms(model)
+        self._before_norms = norms.before_norms(model)
 
     def run(self, batches: Sequence[Sequence[Any]]) -> None:
         """Calibrates on batches, each a list with an array for each input."""
@@ -73,7 +69,7 @@ class Calibrator:
             floats = _called(node, values, FLOAT)
         first = id(layer) not in self._floats
         if first and isinstance(layer, keras.layers.Layer):
-            inner = _inner(layer)
+            inner = norms.inner(layer)
             weights = [arrays.copied(one) for one in inner.variables]
             self._floats[id(layer)] = (inner, weights)
             if isinstance(layer, QuantizeWrapper):
@@ -175,7 +171,7 @@ class Calibrator:
         """Its statistics move so that mean and variance of its outputs stay."""
         if BIASES not in self.methods:
             return
-        mean, wanted, slope = _statistics(norm, values)
+        mean, wanted, slope = norms.statistics(norm, values)
         shift = mean - (wanted - arrays.to_numpy(norm.moving_mean)) / slope
         old = arrays.to_numpy(norm.moving_variance) + norm.epsilon
         norm.moving_mean.assign(shift)
@@ -290,7 +286,7 @@ def _called(node: GraphNode, values: dict[int, Values], which: int) -> list[list
     if which == FLOAT and isinstance(operation, FakeQuantize):
         return [values[id(node.inputs[0])][FLOAT]]
     if which == FLOAT:
-        operation = _inner(operation)
+        operation = norms.inner(operation)
     call = getattr(operation, "call", operation)
     told = "training" in inspect.signature(call).parameters
     found = []
@@ -318,70 +314,6 @@ def _moments(
         if found.count * len(rows) * float(rows.shape[1]) ** 2 > WORK:
             break
     return found
-
-
-def _statistics(norm: Any, values: Values) -> tuple[Array, Array, Array]:
-    """Of each channel the mean, that of the float model, and what it is multiplied by.
-
-    That factor gives it the variance of the float model. The factor that makes the
-    error of this layer least is smaller: signals then fade from layer to layer. It is 1
-    where a channel is constant, and never far from 1, as the sample is small.
-    """
-    count, total, squares = 0, np.zeros(()), np.zeros(())
-    starts: Any = None
-    for batch in zip(*values, strict=True):
-        both = np.stack([_by_channel(norm, one) for one in batch])
-        starts = both.mean(1) if starts is None else starts
-        both -= starts[:, None]
-        total, squares = total + both.sum(1), squares + (both**2).sum(1)
-        count += both.shape[1]
-    mean = total / count
-    found, wanted = (squares / count - mean**2).clip(0.0)
-    known = found > rounding.TINY
-    slope = np.sqrt(np.where(known, wanted / np.where(known, found, 1.0), 1.0))
-    mean, level = mean + starts
-    return mean, level, slope.clip(*SLOPES)
-
-
-def _by_channel(norm: Any, batch: Any) -> Array:
-    value = arrays.to_numpy(keras.ops.cast(batch, "float32")).astype("float64")
-    moved: Array = np.moveaxis(value, norm.axis, -1)
-    return moved.reshape(-1, moved.shape[-1])
-
-
-def _before_norms(model: Any) -> set[int]:
-    """Ids of layers whose mean error a BatchNormalization takes up, wherever called.
-
-    Each call goes into a norm of its own and nowhere else, with nothing between them
-    that a mean is not the same behind.
-    """
-    flat = graph.flat(model)
-    calls = collections.Counter(id(call.operation) for call in flat.nodes)
-    found: set[int] = set()
-    others: set[int] = set()
-    for call in flat.nodes:
-        after = flat.only_consumer(call)
-        fits = (
-            after is not None
-            and calls[id(after.operation)] == 1
-            and _takes_mean(_inner(after.operation), call)
-        )
-        (found if fits else others).add(id(call.operation))
-    return found - others
-
-
-def _takes_mean(norm: Any, call: Any) -> bool:
-    """Whether a layer is a norm of the channels that a linear layer gives out."""
-    if not isinstance(norm, keras.layers.BatchNormalization):
-        return False
-    layer = _inner(call.operation)
-    linear = getattr(layer, "activation", None) in (None, keras.activations.linear)
-    rank = len(call.outputs[0].shape)
-    return linear and norm.axis % rank == kernel_matrices.channel_axis(layer, rank)
-
-
-def _inner(layer: Any) -> Any:
-    return layer.layer if isinstance(layer, QuantizeWrapper) else layer
 
 
 def _assign(layer: Any, values: Sequence[Array]) -> None:
