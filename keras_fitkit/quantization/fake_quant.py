@@ -7,6 +7,7 @@ include zero. Both work in float32 on every backend.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -20,6 +21,7 @@ TINY = 1e-9  # a scale is never below it: a channel of zeros has scale TINY
 STEP_OF_ZEROS = 0.05  # where a kernel of zeros begins to learn its step
 NARROWEST = 1e-6  # an activation range is never narrower
 OF_ZEROS = 1.0  # the upper end of one where all values are zero
+ABOUT_ONE = 1.0 - 1e-6  # values within it of an end count as within the range
 
 
 def levels(bits: int) -> int:
@@ -133,6 +135,40 @@ def fake_quant(x: Tensor, low: Tensor, high: Tensor, bits: int) -> Tensor:
     it is TensorFlow's own op, which the LiteRT converter knows.
     """
     return keras.quantizers.fake_quant_with_min_max_vars(x, low, high, num_bits=bits)
+
+
+def rectified(x: Tensor, high: Tensor, bits: int) -> Tensor:
+    """`fake_quant(relu(x), 0.0, high, bits)` with its gradient for x, in fewer passes.
+
+    A grid that begins at zero rectifies as well. The gradient is 1 where 0 < x <= high
+    and 0 elsewhere; `high` gets none. On the CPU TensorFlow's own gradients of the two
+    take twice as long: they sum up what the ends get, too.
+
+    Args:
+        x: of any shape, float32.
+        high: the upper end, a positive scalar.
+        bits: width of the integers.
+    """
+
+    def rounded(x: Tensor, high: Tensor) -> Any:
+        def gradient(*args: Tensor, upstream: Tensor = None) -> tuple[Tensor, Tensor]:
+            upstream = args[0] if upstream is None else upstream
+            return _within(upstream, x, high), ops.zeros_like(high)
+
+        return fake_quant(x, 0.0, high, bits), gradient
+
+    return ops.custom_gradient(rounded)(x, ops.stop_gradient(high))
+
+
+def _within(upstream: Tensor, x: Tensor, high: Tensor) -> Tensor:
+    """The gradient where 0 < x <= high, else 0."""
+    if keras.backend.backend() != "tensorflow":
+        inside = ops.logical_and(x > 0.0, x <= high)
+        return ops.where(inside, upstream, 0.0)
+    # One operation instead of four: 0 < features < 6, to the rounding of a product.
+    tf = importlib.import_module("tensorflow")
+    features = x * (6.0 * ABOUT_ONE / high)
+    return tf.raw_ops.Relu6Grad(gradients=upstream, features=features)
 
 
 def learned_range(x: Tensor, low: Tensor, high: Tensor, bits: int) -> Tensor:

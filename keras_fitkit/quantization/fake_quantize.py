@@ -148,20 +148,33 @@ class FakeQuantize(keras.layers.Layer):
             self.observe([inputs])
         return self.quantized(inputs, training=training)
 
-    def observe(self, tensors: Sequence[Any], *, positive: bool = False) -> None:
+    def observe(
+        self,
+        tensors: Sequence[Any],
+        *,
+        positive: bool = False,
+        most: float | None = None,
+    ) -> None:
         """Takes the extremes of a batch into the ends.
 
         Args:
             tensors: the batch; one range is for all.
             positive: whether none can be below zero, as behind a ReLU: the lower end
-                stays zero, and one pass over them is saved.
+                stays zero, and one pass over them is saved. What is below zero
+                counts as zero then.
+            most: what larger values count as, or None.
         """
         if self.fixed is not None:
             return
         values = [ops.cast(ops.stop_gradient(one), "float32") for one in tensors]
         high = -_least([-ops.max(one) for one in values])
-        found, usable = [(self.high, high)], ops.isfinite(high)
-        if not positive:
+        usable = ops.isfinite(high)
+        if most is not None:
+            high = ops.minimum(high, most)
+        found = [(self.high, high)]
+        if positive:
+            found = [(self.high, ops.maximum(high, 0.0))]
+        else:
             low = _least([ops.min(one) for one in values])
             found = [(self.low, low), *found]
             usable = ops.logical_and(usable, ops.isfinite(low))
@@ -173,6 +186,25 @@ class FakeQuantize(keras.layers.Layer):
             old = ops.convert_to_tensor(end)
             end.assign(ops.where(usable, old + rate * (new - old), old))
         self.seen.assign(self.seen + ops.cast(usable, "int32"))
+
+    @property
+    def rectifies(self) -> bool:
+        """Whether `rectified` may be used: its range begins at zero, and is observed."""
+        observed = not self.learned and self.fixed is None and not self.start_step
+        return observed and self.bits < SYMMETRIC_BITS
+
+    def rectified(self, x: Any, most: float | None = None) -> Any:
+        """In training what `relu(x)` would give, with fewer passes over the values.
+
+        Args:
+            x: what goes into the ReLU.
+            most: where the ReLU ends, or None.
+        """
+        self.observe([x], positive=True, most=most)
+        _, high = self.ends()
+        dtype = keras.backend.standardize_dtype(x.dtype)
+        found = fake_quant.rectified(ops.cast(x, "float32"), high, self.bits)
+        return ops.cast(found, dtype)
 
     def forget(self) -> None:
         """Knows no range any more."""

@@ -147,6 +147,8 @@ class QuantizeWrapper(keras.layers.Wrapper):
         if self.rule.kind == rules.SHARED and self.after is not None:
             inputs = self._shared(inputs, training)
         kernels_ = [self._rounded(i, training) for i in range(len(self._kernels))]
+        if training and self._rectifies and not is_exporting():
+            return self._rectified(inputs, args, kwargs, kernels_)
         function: Any = getattr(self.layer, "activation", None)
         if self.middle is not None and self._kernels:
             outputs = self._separable(inputs, kernels_, training)
@@ -156,7 +158,7 @@ class QuantizeWrapper(keras.layers.Wrapper):
         elif self.middle is not None:
             outputs = layer_calls.merged(self.layer, inputs, self.middle, training)
         else:
-            with self._replaced(kernels_):
+            with self._replaced(kernels_, linear=self.before is not None):
                 outputs = self._run(inputs, args, kwargs, training)
         if self.before is not None:
             outputs = self.before(outputs, training=training)
@@ -177,6 +179,22 @@ class QuantizeWrapper(keras.layers.Wrapper):
             ),
             outputs,
         )
+
+    @property
+    def _rectifies(self) -> bool:
+        """Whether rounding can do the work of the layer's ReLU in training."""
+        if not self._positive or self.after is None or self.middle is not None:
+            return False
+        return self.after.rectifies and self.layer.activity_regularizer is None
+
+    def _rectified(self, inputs: Any, args: Any, kwargs: Any, kernels_: Any) -> Any:
+        after: Any = self.after
+        if self._shown is None:
+            with self._replaced(kernels_, linear=True):
+                inputs = self.layer(inputs, *args, **kwargs)
+        ends_at_6 = "relu6" in (self._activation, self._shown)
+        dtype = self.layer.compute_dtype
+        return after.rectified(ops.cast(inputs, dtype), 6.0 if ends_at_6 else None)
 
     def _run(self, inputs: Any, args: Any, kwargs: Any, training: Any) -> Any:
         shown = self._shown
@@ -227,20 +245,21 @@ class QuantizeWrapper(keras.layers.Wrapper):
         )
 
     @contextlib.contextmanager
-    def _replaced(self, values: Sequence[Any]) -> Iterator[None]:
+    def _replaced(self, values: Sequence[Any], *, linear: bool) -> Iterator[None]:
         """The layer finds the rounded kernels where it looks for its variables.
 
-        And no activation, where a range has to be known before it.
+        And no activation, if `linear`: what comes before it is rounded, or it is
+        computed elsewhere.
         """
         with contextlib.ExitStack() as stack:
             for kernel, value in zip(self._kernels, values, strict=True):
                 stack.enter_context(
                     _private.replaced(kernel.owner, kernel.variable, value)
                 )
-            if self.before is not None:
-                function, linear = self.layer.activation, keras.activations.linear
+            if linear:
+                function, none = self.layer.activation, keras.activations.linear
                 stack.enter_context(
-                    _private.replaced(self.layer, function, linear, name="activation")
+                    _private.replaced(self.layer, function, none, name="activation")
                 )
             yield
 

@@ -118,6 +118,18 @@ def test_a_learned_range_has_the_gradient_of_lsq_plus():
     assert of_low == pytest.approx(1 - moved, abs=1e-5)
 
 
+def test_rounding_rectifies_with_the_gradient_of_a_relu():
+    # 3 bits from 0 to 3.5: the levels are half a unit apart.
+    x = np.array([-2.0, -0.1, 0.0, 0.2, 0.3, 3.4, 3.5, 3.6, 40.0], "float32")
+    high = np.float32(3.5)
+    found = fake_quant.rectified(tensor(x), tensor(high), 3)
+    np.testing.assert_allclose(array(found), [0, 0, 0, 0, 0.5, 3.5, 3.5, 3.5, 3.5])
+    (of_x,) = gradients(
+        lambda x: fake_quant.rectified(x, tensor(high), 3) * tensor(2 + np.arange(9)), x
+    )
+    np.testing.assert_allclose(of_x, [0, 0, 0, 5, 6, 7, 8, 0, 0])
+
+
 def test_sgd_moves_a_learned_step_as_lsq_says():
     # arXiv:1902.08153: step -= rate * g * dL/dstep, g = 1 / sqrt(weights a channel * n)
     rng, rate = np.random.default_rng(2), 0.1

@@ -123,6 +123,43 @@ def test_behind_a_relu_the_largest_value_alone_is_looked_for(make):
     assert float(array(wrapper.after.ends()[0])) == -1.0
 
 
+RECTIFIERS = {
+    "layer": layers.ReLU,
+    "up to 6": lambda **how: layers.ReLU(6.0, **how),
+    "activation": lambda **how: layers.Activation("relu6", **how),
+    "dense": lambda **how: layers.Dense(6, "relu", **how),
+    "dense up to 6": lambda **how: layers.Dense(6, "relu6", **how),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_float16"])
+@pytest.mark.parametrize("name", RECTIFIERS)
+def test_a_relu_within_the_rounding_is_the_relu_before_it(name, dtype, monkeypatch):
+    config = QuantizeConfig(weight_bits=8, activation_bits=4, ranges="moving_average")
+    x = 4 * sample((32, 6))
+    found = []
+    for fused in (True, False):
+        keras.utils.set_random_seed(4)
+        wrapper = QuantizeWrapper(RECTIFIERS[name](dtype=dtype), config)
+        assert wrapper._rectifies
+        monkeypatch.setattr(QuantizeWrapper, "_rectifies", fused)
+        steps = [array(wrapper(x * size, training=True)) for size in (1.0, 0.5, 2.0)]
+        monkeypatch.undo()
+        found.append((*steps, array(wrapper.after.high), array(wrapper(x))))
+    for one, other in zip(*found, strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+    assert found[0][2].max() > 1.0  # and not all zeros
+
+
+def test_a_relu_whose_outputs_are_penalized_is_computed():
+    wrapper = QuantizeWrapper(layers.ReLU(activity_regularizer="l1"))
+    x = sample((8, 6))
+    wrapper(x, training=True)
+    (loss,) = wrapper.losses
+    assert float(array(loss)) == pytest.approx(0.01 * np.maximum(x, 0).sum() / 8, 1e-4)
+
+
 def test_a_fixed_output_and_a_range_before_it():
     wrapper = QuantizeWrapper(layers.Dense(4, "softmax"))
     x = sample((64, 6))
