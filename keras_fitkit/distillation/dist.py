@@ -44,7 +44,9 @@ class DIST(base.DistillationLoss):
 
     References:
         Huang et al., "Knowledge Distillation from A Stronger Teacher", 2022,
-        arXiv:2205.10536.
+        arXiv:2205.10536, eq. 6 and 7 (the distance), 8 (the classes of a sample), 9
+        (the samples of a class) and 10 (their sum; there beta and gamma are 2 beside a
+        label loss of weight 1).
     """
 
     def __init__(

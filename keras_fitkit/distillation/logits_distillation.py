@@ -55,7 +55,7 @@ class LogitsDistillation(base.DistillationLoss):
         Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015,
         arXiv:1503.02531, eq. 1 (the softmax) and 2 (the gradient). `standardize`: Sun
         et al., "Logit Standardization in Knowledge Distillation", 2024,
-        arXiv:2403.01427.
+        arXiv:2403.01427, algorithms 1 and 2 (its softmax has no number).
     """
 
     def __init__(

@@ -42,7 +42,8 @@ class RelationalDistillation(base.DistillationLoss):
         True
 
     References:
-        Park et al., "Relational Knowledge Distillation", 2019, arXiv:1904.05068.
+        Park et al., "Relational Knowledge Distillation", 2019, arXiv:1904.05068, eq. 5
+        to 8 (distances, their mean, the loss, Huber's) and 9 to 10 (angles).
     """
 
     reads: ClassVar[str] = "features"

@@ -39,7 +39,7 @@ class SimilarityPreserving(base.DistillationLoss):
 
     References:
         Tung and Mori, "Similarity-Preserving Knowledge Distillation", 2019,
-        arXiv:1907.09682.
+        arXiv:1907.09682, eq. 4.
     """
 
     reads: ClassVar[str] = "features"
