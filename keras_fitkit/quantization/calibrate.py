@@ -151,7 +151,8 @@ def _warn_if_trained(model: Any, methods: Sequence[str]) -> None:
     lost = []
     if RANGES in methods and any(map(_knows_ranges, wrappers)):
         lost.append("ranges")
-    if STEPS in methods and any(getattr(one, "trained_steps", 0) for one in wrappers):
+    steps = [one.grids for one in wrappers if isinstance(one, QuantizeWrapper)]
+    if STEPS in methods and any(one.trained for one in steps):
         lost.append("steps")
     if lost:
         warnings.warn(

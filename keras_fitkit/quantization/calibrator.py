@@ -164,8 +164,8 @@ class Calibrator:
         rows = value.transpose(order).reshape(1, -1, count)
         shared = not wrapper.config.per_channel
         step = rounding.best_step(rows, fake_quant.levels(bits), shared)
-        shape = tuple(wrapper.weight_scale(index).shape)
-        wrapper.put_step(index, step.ravel()[: math.prod(shape)].reshape(shape))
+        shape = tuple(wrapper.grids.scale(index).shape)
+        wrapper.grids.put_step(index, step.ravel()[: math.prod(shape)].reshape(shape))
 
     def _correct_norm(self, norm: Any, values: Values) -> None:
         """Its statistics move so that mean and variance of its outputs stay."""
@@ -191,7 +191,7 @@ class _Kernel:
         self.last = fake_quant.levels(bits)
         self.shared = not wrapper.config.per_channel
         self.learned = wrapper.config.learned_weights
-        self.step = self._rows_of_step(arrays.to_numpy(wrapper.weight_scale(0)))
+        self.step = self._rows_of_step(arrays.to_numpy(wrapper.grids.scale(0)))
         self.codes = rounding.nearest(self.rows, self.step, self.last)
         self.before = self.now = self.codes * self.step
         info = next(iter(wrapper.compression_info.values()))
@@ -245,9 +245,9 @@ class _Kernel:
         step = self.step.astype("float32").astype("float64")
         whole = self.matrix.from_rows(np.broadcast_to(step, self.rows.shape))
         if STEPS in methods and self.learned:
-            shape = tuple(self.wrapper.weight_scale(0).shape)
+            shape = tuple(self.wrapper.grids.scale(0).shape)
             first = tuple(slice(1) if size == 1 else slice(None) for size in shape)
-            self.wrapper.put_step(0, whole[first])
+            self.wrapper.grids.put_step(0, whole[first])
         if ROUNDING in methods and not self.clustered:
             value = self.matrix.from_rows(self.codes) * whole
             self.wrapper.kernels[0].variable.assign(value)

@@ -17,6 +17,7 @@ from keras_fitkit.quantization.wrapper import QuantizeWrapper
 MODES = ("auto", *convert.MODES)
 IO = ("float32", "int8")
 CONVERTER_BITS = 8  # the grid that the converter makes by itself
+FEW_BITS = 4  # that need a grid of their own
 
 
 def check_model(model: Any) -> None:
@@ -114,7 +115,11 @@ def check_calibrated(mode: str, quantizers: Sequence[Any], calibration: Any) -> 
 
 
 def check_widths(wrappers: Sequence[QuantizeWrapper], mode: str) -> None:
-    """Weights that the mode would put on another grid than the one they learned."""
+    """Weights that the mode would put on another grid than the one they learned.
+
+    Raises:
+        ValueError: names the first layer.
+    """
     for wrapper in wrappers:
         bits = wrapper.config.weight_bits
         if not isinstance(bits, int) or not wrapper.kernels:
@@ -124,6 +129,27 @@ def check_widths(wrappers: Sequence[QuantizeWrapper], mode: str) -> None:
             allowed = f"one whose weights keep their {bits}-bit grid in the file"
             hint = f"{wrapper.layer.name} has weights of {bits} bits."
             raise ValueError(arguments.message("mode", allowed, mode, hint))
+    _warn_if_rounded_only(wrappers)
+
+
+def _warn_if_rounded_only(wrappers: Sequence[QuantizeWrapper]) -> None:
+    """Few bits without training or calibration, where that costs much."""
+    rounded = [
+        one.layer.name
+        for one in wrappers
+        if isinstance(one.config.weight_bits, int)
+        and one.config.weight_bits <= FEW_BITS
+        and not one.grids.fitted
+    ]
+    if rounded:
+        warnings.warn(
+            f"The weights of {len(rounded)} layers ({rounded[0]!r}, ...) are on grids "
+            f"of {FEW_BITS} bits or fewer that nothing has fitted to them: that costs "
+            "accuracy, with 2 bits nearly all of it. Train the model with `fit`, or "
+            "fit the grids to some data with `kf.calibrate(model, x)`.",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def check_io(io_dtype: str, mode: str) -> None:

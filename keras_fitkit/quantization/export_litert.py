@@ -190,7 +190,7 @@ def _grids(
         for index, kernel in enumerate(wrapper.kernels):
             codes = fake_quant.codes(
                 keras.ops.cast(kernel.variable, "float32"),
-                wrapper.weight_scale(index),
+                wrapper.grids.scale(index),
                 bits,
             )
             rows = _rows(arrays.to_numpy(codes), kernel)

@@ -189,7 +189,7 @@ class FakeQuantize(keras.layers.Layer):
 
     @property
     def rectifies(self) -> bool:
-        """Whether `rectified` may be used: its range begins at zero, and is observed."""
+        """Whether `rectified` may be used: its range begins at zero, as observed."""
         observed = not self.learned and self.fixed is None and not self.start_step
         return observed and self.bits < SYMMETRIC_BITS
 

@@ -18,6 +18,8 @@ CODEBOOK = 256  # most values of a kernel that is called clustered
 class KernelGrids:
     """Rounds the kernels of a layer; holds the steps that are trained, if they are.
 
+    A wrapper has it as `grids`, from when it is built.
+
     Args:
         config: widths and kind of the grids.
         kernels: of the layer, built.
@@ -75,6 +77,19 @@ class KernelGrids:
     def trained(self) -> bool:
         """Whether a learned step is no longer the first one."""
         return any(arrays.to_numpy(change).any() for _, change in self._steps)
+
+    @property
+    def fitted(self) -> bool:
+        """Whether steps that are learned are no longer those that LSQ begins with."""
+        if not self._steps or self.trained:
+            return True
+        bits: Any = self.config.weight_bits
+        for kernel, (first, _) in zip(self.kernels, self._steps, strict=True):
+            weight = ops.cast(ops.convert_to_tensor(kernel.variable), "float32")
+            begun = fake_quant.first_step(weight, self._axes(kernel), bits)
+            if not np.allclose(arrays.to_numpy(first), arrays.to_numpy(begun)):
+                return True
+        return False
 
     def put_step(self, index: int, step: Any) -> None:
         """Gives a kernel another learned step, of the shape of `scale`."""

@@ -238,7 +238,7 @@ class _Quantizer(rewrite.Rewriter):
         """The new model, its learned steps begun from the weights it now has."""
         made = super().run(model)
         for wrapper in self.wrappers:
-            wrapper.begin_grids()
+            wrapper.grids.begin()
         return made
 
     def begin(self, prefix: str, old: Any, new: Any) -> Any:

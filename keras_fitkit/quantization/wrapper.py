@@ -90,7 +90,7 @@ class QuantizeWrapper(keras.layers.Wrapper):
         self.stands_alone = arguments.flag("stands_alone", stands_alone)
         self.rule = rules.rule_of(layer)
         self._kernels: list[rules.Kernel] = []
-        self._grids = KernelGrids(self.config, (), self.add_weight)
+        self.grids = KernelGrids(self.config, (), self.add_weight)
         self._make_quantizers()
 
     def _make_quantizers(self) -> None:
@@ -125,7 +125,7 @@ class QuantizeWrapper(keras.layers.Wrapper):
             autocast=False,
             name="steps",
         )
-        self._grids = KernelGrids(config, self._kernels, self.add_weight)
+        self.grids = KernelGrids(config, self._kernels, self.add_weight)
         self.built = True
 
     def get_build_config(self) -> dict[str, Any] | None:
@@ -149,21 +149,15 @@ class QuantizeWrapper(keras.layers.Wrapper):
         kernels_ = [self._rounded(i, training) for i in range(len(self._kernels))]
         if training and self._rectifies and not is_exporting():
             return self._rectified(inputs, args, kwargs, kernels_)
-        function: Any = getattr(self.layer, "activation", None)
-        if self.middle is not None and self._kernels:
-            outputs = self._separable(inputs, kernels_, training)
-        elif kernels.is_one_of(self.layer, ("Average",)):
-            after = self.after
-            outputs = layer_calls.averaged(inputs, self.middle, after, training)
-        elif self.middle is not None:
-            outputs = layer_calls.merged(self.layer, inputs, self.middle, training)
-        else:
-            with self._replaced(kernels_, linear=self.before is not None):
-                outputs = self._run(inputs, args, kwargs, training)
+        outputs = self._computed(inputs, args, kwargs, kernels_, training)
         if self.before is not None:
             outputs = self.before(outputs, training=training)
-            name = self._activation or ""
+            function, name = self.layer.activation, self._activation or ""
             outputs = activations.apply(function, name, outputs, self._gated(training))
+        return self._shown_outputs(outputs, training)
+
+    def _shown_outputs(self, outputs: Any, training: Any) -> Any:
+        """The outputs on their grid, if they are put on one."""
         if self.after is None or self.rule.kind == rules.THROUGH:
             return outputs
         if self.rule.kind == rules.SHARED:
@@ -195,6 +189,19 @@ class QuantizeWrapper(keras.layers.Wrapper):
         ends_at_6 = "relu6" in (self._activation, self._shown)
         dtype = self.layer.compute_dtype
         return after.rectified(ops.cast(inputs, dtype), 6.0 if ends_at_6 else None)
+
+    def _computed(
+        self, inputs: Any, args: Any, kwargs: Any, kernels_: Any, training: Any
+    ) -> Any:
+        """The outputs, without an activation that has a range before it."""
+        if self.middle is not None and self._kernels:
+            return self._separable(inputs, kernels_, training)
+        if kernels.is_one_of(self.layer, ("Average",)):
+            return layer_calls.averaged(inputs, self.middle, self.after, training)
+        if self.middle is not None:
+            return layer_calls.merged(self.layer, inputs, self.middle, training)
+        with self._replaced(kernels_, linear=self.before is not None):
+            return self._run(inputs, args, kwargs, training)
 
     def _run(self, inputs: Any, args: Any, kwargs: Any, training: Any) -> Any:
         shown = self._shown
@@ -267,7 +274,7 @@ class QuantizeWrapper(keras.layers.Wrapper):
         kernel = self._kernels[index]
         weight = ops.convert_to_tensor(kernel.variable)
         if self.config.weight_bits is not None:
-            found = self._grids.on_grid(index, weight)
+            found = self.grids.on_grid(index, weight)
             if self.config.start_step and not is_exporting():
                 found = ops.where(self._steps > self.config.start_step, found, weight)
             weight = found
@@ -310,20 +317,7 @@ class QuantizeWrapper(keras.layers.Wrapper):
             return
         for index, kernel in enumerate(rules.kernels_of(layer)):
             weight = ops.convert_to_tensor(self._kernels[index].variable)
-            kernel.variable.assign(self._grids.on_grid(index, weight))
-
-    def begin_grids(self) -> None:
-        """Starts learned steps from the weights as they are now."""
-        self._grids.begin()
-
-    def put_step(self, index: int, step: Any) -> None:
-        """Gives one kernel another learned step."""
-        self._grids.put_step(index, step)
-
-    @property
-    def trained_steps(self) -> bool:
-        """Whether a training has moved steps of its kernels."""
-        return self._grids.trained
+            kernel.variable.assign(self.grids.on_grid(index, weight))
 
     def settle(self) -> None:
         """Rounds from now on, whatever `start_step`."""
@@ -331,10 +325,6 @@ class QuantizeWrapper(keras.layers.Wrapper):
         self._steps.assign(max(steps, self.config.start_step + 1))
         for quantizer in self.quantizers:
             quantizer.settle()
-
-    def weight_scale(self, index: int) -> Any:
-        """The scales of one kernel."""
-        return self._grids.scale(index)
 
     @property
     def compression_info(self) -> dict[str, dict[str, Any]]:
@@ -344,7 +334,7 @@ class QuantizeWrapper(keras.layers.Wrapper):
         "axis", those of the scales; "codebook", the values if there are at most 256 of
         them, and fewer than half as many as weights, else None.
         """
-        return self._grids.info()
+        return self.grids.info()
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """That of the layer."""

@@ -11,6 +11,7 @@ from keras_fitkit.quantization import (
     FellBackToFloat,
     QuantizeConfig,
     QuantizeWrapper,
+    calibrate,
     export_litert,
     grids,
     litert_file,
@@ -237,7 +238,7 @@ def test_trained_grids_are_kept_to_the_integer(config, tmp_path):
     for wrapper in qat.layers:
         for index, kernel in enumerate(getattr(wrapper, "kernels", ())):
             weight = array(kernel.variable)
-            scale = array(wrapper.weight_scale(index))
+            scale = array(wrapper.grids.scale(index))
             n = 2 ** (config.weight_bits - 1) - 1
             codes = np.clip(np.round(weight / scale), -n, n)
             wanted = np.sort(np.abs(codes).ravel())
@@ -246,6 +247,7 @@ def test_trained_grids_are_kept_to_the_integer(config, tmp_path):
             )
 
 
+@pytest.mark.filterwarnings("ignore:The weights of")  # not trained
 @pytest.mark.parametrize("layer", ["transposed", "embedding"])
 def test_a_grid_of_few_bits_on_other_layers_is_kept_or_refused(layer, tmp_path):
     keras.utils.set_random_seed(2)
@@ -581,3 +583,16 @@ def test_without_litert_it_says_what_to_install(monkeypatch, tmp_path):
         with pytest.raises(ImportError, match=r"pip install 'keras-fitkit\[litert\]'"):
             call()
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_few_bits_that_nothing_has_fitted_are_warned_of(tmp_path):
+    model = quantize_model(mlp(), "int4-weights")
+    path = tmp_path / "m.tflite"
+    with pytest.warns(UserWarning, match="2 layers .'hidden', .* nothing has fitted"):
+        export_litert(model, path)
+    export_litert(calibrate(model, FLAT, verbose=0), path)
+    export_litert(quantize_model(mlp(), "int8-weights"), path)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("sgd", loss)
+    model.fit(FLAT, np.arange(len(FLAT)) % 5, verbose=0)
+    export_litert(model, path)

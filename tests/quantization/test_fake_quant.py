@@ -139,8 +139,8 @@ def test_sgd_moves_a_learned_step_as_lsq_says():
     model = keras.Sequential([keras.Input((6,)), layer])
     kernel = rng.normal(size=(6, 4)).astype("float32") * [1.0, 0.1, 10.0, 0.0]
     dense.kernel.assign(kernel)
-    layer.begin_grids()
-    before = array(layer.weight_scale(0))
+    layer.grids.begin()
+    before = array(layer.grids.scale(0))
     assert before[0, 3] == before.max()  # a channel of zeros can come to life
     model.compile(keras.optimizers.SGD(rate), lambda y, found: keras.ops.mean(found))
     model.fit(x, np.zeros((8, 4)), batch_size=8, verbose=0)
@@ -150,7 +150,7 @@ def test_sgd_moves_a_learned_step_as_lsq_says():
     of_kernel = np.repeat(x.sum(axis=0)[:, None] / (8 * 4), 4, axis=1)
     of_step = (slope * of_kernel).sum(axis=0, keepdims=True)
     expected = before - rate * (6 * 3) ** -0.5 * of_step
-    np.testing.assert_allclose(array(layer.weight_scale(0)), expected, rtol=1e-4)
+    np.testing.assert_allclose(array(layer.grids.scale(0)), expected, rtol=1e-4)
 
 
 def test_sgd_moves_a_learned_range_as_lsq_says():

@@ -52,6 +52,7 @@ def test_every_copy_of_a_shared_kernel_is_on_its_grid(activation_bits, tmp_path)
     )
 
 
+@pytest.mark.filterwarnings("ignore:The weights of")  # not trained
 @pytest.mark.parametrize("bits", [4, 8])
 def test_a_shared_layer_with_a_bias_is_right_in_both_calls(bits, tmp_path):
     keras.utils.set_random_seed(4)
@@ -74,6 +75,7 @@ def test_a_shared_layer_with_a_bias_is_right_in_both_calls(bits, tmp_path):
     assert max(one.max_steps for one in report.layers) <= 2.01
 
 
+@pytest.mark.filterwarnings("ignore:The weights of")  # not trained
 @pytest.mark.parametrize("config", ["int8", "int8-weights", "int4-weights"])
 @pytest.mark.parametrize("kind", ["loop", "unrolled", "attention"])
 def test_kernels_inside_a_layer_are_integers_in_the_file(kind, config, tmp_path):

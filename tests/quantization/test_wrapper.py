@@ -64,9 +64,7 @@ def test_the_kernels_are_on_their_grid_while_it_computes(name):
     wrapper.build(shape)
     for index, kernel in enumerate(wrapper.kernels):
         weight = array(kernel.variable)
-        found = array(
-            wrapper._grids.on_grid(index, keras.ops.convert_to_tensor(weight))
-        )
+        found = array(wrapper.grids.on_grid(index, keras.ops.convert_to_tensor(weight)))
         np.testing.assert_allclose(
             found, on_grid(weight, kernel.axes, 4), rtol=1e-4, atol=1e-6
         )
