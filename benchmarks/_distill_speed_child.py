@@ -153,9 +153,10 @@ class _IdealCached(_Deaf):
     """A student that reads what it is handed: nothing is logged or can be changed."""
 
     def compute_loss(self, x: Any, y: Any, y_pred: Any, *_: Any, **__: Any) -> Any:
-        """Label loss and soft targets."""
+        """The label loss of a student's step, and soft targets."""
+        label = super().compute_loss(None, y, y_pred)
         goal = x["keras_fitkit_teacher_outputs"]["logits_0"]
-        return SHARE * _label_loss(y, y_pred) + (1 - SHARE) * _soft(goal, y_pred)
+        return SHARE * label + (1 - SHARE) * _soft(goal, y_pred)
 
 
 class _Ideal(keras.Model):
@@ -178,19 +179,13 @@ class _Ideal(keras.Model):
         return self._ask[1](x, training=training) if training else self.student(x)
 
     def compute_loss(self, x: Any, y: Any, y_pred: Any, *_: Any, **__: Any) -> Any:
-        """Label loss, soft targets, and the difference of a layer."""
+        """The student's own label loss, soft targets, the difference of a layer."""
         said = self._ask[0](x)
         logits, goal = (y_pred[0], said[0]) if self._tap else (y_pred, said)
-        label, soft = _label_loss(y, logits), _soft(goal, logits)
+        label, soft = super().compute_loss(None, y, logits), _soft(goal, logits)
         if self._tap:
             soft += keras.ops.mean(keras.ops.square(said[1] - y_pred[1]))
         return SHARE * label + (1 - SHARE) * soft
-
-
-def _label_loss(y: Any, logits: Any) -> Any:
-    return keras.ops.mean(
-        keras.ops.sparse_categorical_crossentropy(y, logits, from_logits=True)
-    )
 
 
 def _soft(goal: Any, logits: Any) -> Any:

@@ -6,8 +6,9 @@ Parts: `small` and `large`, two pairs of nets. Arms, each one long fit that wait
 its turn (`evaluate` runs over a fixed number of batches), all compiled and warm:
 
 - "student": a plain fit of the student.
-- "ideal": one forward pass of the teacher and one step of the student, written by hand
-  for soft targets. The limits refer to it, with a tap too. "ideal + tap" has the
+- "ideal": one forward pass of the teacher and one step of the student, with the loss
+  that it was compiled with, and soft targets written by hand: no logs of the terms, no
+  schedules, no checks. The limits refer to it, with a tap too. "ideal + tap" has the
   squared difference of a layer as well, to show what that alone costs.
 - "kf" and "keras": `kf.Distiller` and `keras.distillation.Distiller` with soft targets
   (Keras's with a KLDivergence object, the one that works), "+ tap" with a layer.
