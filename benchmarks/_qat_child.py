@@ -29,6 +29,7 @@ OURS: dict[str, dict[str, Any]] = {
 }
 # First and last layer, and what goes into them, as in the paper of LSQ.
 ENDS_IN_INT8 = ("4-4", "3-3")
+CALIBRATED = ENDS_IN_INT8  # before they are trained
 NORM_ROWS = 5000  # for the statistics of the norms after the training
 CALIBRATION_ROWS, LATENCY_ROWS = 500, 300
 FOREVER_BATCHES = 20
@@ -96,7 +97,11 @@ class Quantizer(Trainer):
                 ends = [first, *(one.name for one in model.layers[-2:])]
             config = kf.QuantizeConfig(**OURS[arm])
             overrides = dict.fromkeys(ends, "int8")
-            return kf.quantize_model(model, config, overrides=overrides)
+            made = kf.quantize_model(model, config, overrides=overrides)
+            if arm in CALIBRATED and self.arrays:
+                samples = self._images("x_train", made)[:CALIBRATION_ROWS]
+                made = kf.calibrate(made, samples, verbose=0)
+            return made
         return model
 
     def _judged(self, model: Any, arm: str) -> dict[str, Any]:

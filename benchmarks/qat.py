@@ -14,8 +14,9 @@ trains on with the same batches, epochs and learning rates (Adam, cosine decay):
 - "int8", "int4 weights", "int2 weights": `kf.quantize_model`, after the training
   `kf.reestimate_batch_norm` with 5000 rows; written and run.
 - "4-4", "3-3": the same with 4 or 3 bits for weights and activations, and 8 in first
-  and last layer and what goes into these, as is usual. LiteRT has no such activations:
-  they are run in Keras.
+  and last layer and what goes into these, as is usual. They are given to `kf.calibrate`
+  with 500 rows before they are trained. LiteRT has no such activations: they are run in
+  Keras.
 - "tfmot int8": tfmot's `quantize_model` on tf_keras, in a process of its own.
 
 Errors are counted on the file where there is one. Limits (issue 5): int8 within 0.1
