@@ -26,7 +26,7 @@ def softmax_kl(teacher: Any, student: Any, temperature: Any) -> Any:
     """`T**2 * KL(softmax(t / T) || softmax(s / T))`, summed over the classes."""
     p = ops.log_softmax(single(teacher) / temperature, axis=-1)
     if keras.backend.backend() == "tensorflow":
-        return _softmax_kl_in_tensorflow(ops.stop_gradient(p), student, temperature)
+        return _softmax_kl_in_tensorflow(p, single(student), temperature)
     q = ops.log_softmax(single(student) / temperature, axis=-1)
     return temperature**2 * _expected(p, q)
 
@@ -35,10 +35,11 @@ def _softmax_kl_in_tensorflow(p: Any, student: Any, temperature: Any) -> Any:
     """The same with its gradient, `T (softmax(s / T) - softmax(t / T))`, written out.
 
     TensorFlow runs operations one by one: of a small net they are the cost of a step,
-    and the gradient that it derives has three times as many.
+    and the gradient that it derives has three times as many. Teacher and temperature
+    get none.
     """
     tf = importlib.import_module("tensorflow")
-    temperature = ops.stop_gradient(ops.convert_to_tensor(temperature))
+    temperature = ops.convert_to_tensor(temperature)
     share = ops.exp(p)
 
     def divergence(logits: Any) -> Any:
@@ -51,7 +52,7 @@ def _softmax_kl_in_tensorflow(p: Any, student: Any, temperature: Any) -> Any:
         apart = tf.math.multiply_no_nan(p - q, share)  # 0 where the share is
         return ops.sum(apart, axis=-1) * temperature**2, gradient
 
-    return ops.custom_gradient(divergence)(single(student))
+    return ops.custom_gradient(divergence)(student)
 
 
 def bernoulli_kl(teacher: Any, student: Any, temperature: Any) -> Any:
