@@ -7,7 +7,6 @@ logarithms: a student that is wrong and sure of it still gets its gradient.
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import keras
@@ -23,8 +22,13 @@ def single(values: Any) -> Any:
 
 
 def softmax_kl(teacher: Any, student: Any, temperature: Any) -> Any:
-    """`T**2 * KL(softmax(t / T) || softmax(s / T))`, summed over the classes."""
-    p = ops.log_softmax(single(teacher) / temperature, axis=-1)
+    """`T**2 * KL(softmax(t / T) || softmax(s / T))`, summed over the classes.
+
+    Teacher and temperature get no gradient.
+    """
+    temperature = ops.stop_gradient(single(temperature))
+    teacher = ops.stop_gradient(single(teacher))
+    p = ops.log_softmax(teacher / temperature, axis=-1)
     if keras.backend.backend() == "tensorflow":
         return _softmax_kl_in_tensorflow(p, single(student), temperature)
     q = ops.log_softmax(single(student) / temperature, axis=-1)
@@ -35,11 +39,10 @@ def _softmax_kl_in_tensorflow(p: Any, student: Any, temperature: Any) -> Any:
     """The same with its gradient, `T (softmax(s / T) - softmax(t / T))`, written out.
 
     TensorFlow runs operations one by one: of a small net they are the cost of a step,
-    and the gradient that it derives has three times as many. Teacher and temperature
-    get none.
+    and the gradient that it derives has three times as many.
     """
-    tf = importlib.import_module("tensorflow")
-    temperature = ops.convert_to_tensor(temperature)
+    import tensorflow as tf
+
     share = ops.exp(p)
 
     def divergence(logits: Any) -> Any:

@@ -139,14 +139,14 @@ def _warn_if_rounded_only(wrappers: Sequence[QuantizeWrapper]) -> None:
         for one in wrappers
         if isinstance(one.config.weight_bits, int)
         and one.config.weight_bits <= FEW_BITS
-        and not one.grids.fitted
+        and (one.waits or not one.grids.fitted)
     ]
     if rounded:
         warnings.warn(
             f"The weights of {len(rounded)} layers ({rounded[0]!r}, ...) are on grids "
             f"of {FEW_BITS} bits or fewer that nothing has fitted to them: that costs "
-            "accuracy, with 2 bits nearly all of it. Train the model with `fit`, or "
-            "fit the grids to some data with `kf.calibrate(model, x)`.",
+            "accuracy, with 2 bits most of it. Train the model with `fit`, past its "
+            "`start_step`, or give it and some data to `kf.calibrate(model, x)`.",
             UserWarning,
             stacklevel=4,
         )

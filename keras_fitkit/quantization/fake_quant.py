@@ -7,7 +7,6 @@ include zero. Both work in float32 on every backend.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -166,7 +165,8 @@ def _within(upstream: Tensor, x: Tensor, high: Tensor) -> Tensor:
         inside = ops.logical_and(x > 0.0, x <= high)
         return ops.where(inside, upstream, 0.0)
     # One operation instead of four: 0 < features < 6, to the rounding of a product.
-    tf = importlib.import_module("tensorflow")
+    import tensorflow as tf
+
     features = x * (6.0 * ABOUT_ONE / high)
     return tf.raw_ops.Relu6Grad(gradients=upstream, features=features)
 

@@ -164,17 +164,16 @@ class FakeQuantize(keras.layers.Layer):
                 counts as zero then.
             most: what larger values count as, or None.
         """
-        if self.fixed is not None:
+        if self.fixed is not None or not tensors:
             return
         values = [ops.cast(ops.stop_gradient(one), "float32") for one in tensors]
         high = -_least([-ops.max(one) for one in values])
-        usable = ops.isfinite(high)
+        if positive:
+            high = ops.maximum(high, 0.0)
         if most is not None:
             high = ops.minimum(high, most)
-        found = [(self.high, high)]
-        if positive:
-            found = [(self.high, ops.maximum(high, 0.0))]
-        else:
+        found, usable = [(self.high, high)], ops.isfinite(high)
+        if not positive:
             low = _least([ops.min(one) for one in values])
             found = [(self.low, low), *found]
             usable = ops.logical_and(usable, ops.isfinite(low))
@@ -195,6 +194,8 @@ class FakeQuantize(keras.layers.Layer):
 
     def rectified(self, x: Any, most: float | None = None) -> Any:
         """In training what `relu(x)` would give, with fewer passes over the values.
+
+        Where x is just `most`, and that is the end of the range, the gradient is 1.
 
         Args:
             x: what goes into the ReLU.

@@ -80,16 +80,24 @@ class KernelGrids:
 
     @property
     def fitted(self) -> bool:
-        """Whether steps that are learned are no longer those that LSQ begins with."""
+        """Whether learned steps were trained, or fit the weights as they are now.
+
+        They do not where they round no better than the steps that LSQ begins with: they
+        are these, or those of other weights.
+        """
         if not self._steps or self.trained:
             return True
         bits: Any = self.config.weight_bits
-        for kernel, (first, _) in zip(self.kernels, self._steps, strict=True):
+        for index, kernel in enumerate(self.kernels):
             weight = ops.cast(ops.convert_to_tensor(kernel.variable), "float32")
             begun = fake_quant.first_step(weight, self._axes(kernel), bits)
-            if not np.allclose(arrays.to_numpy(first), arrays.to_numpy(begun)):
-                return True
-        return False
+            found, first = (
+                _squared_error(weight, step, bits)
+                for step in (self.scale(index), begun)
+            )
+            if found > 0.9 * first:
+                return False
+        return True
 
     def put_step(self, index: int, step: Any) -> None:
         """Gives a kernel another learned step, of the shape of `scale`."""
@@ -160,3 +168,9 @@ class KernelGrids:
         scale = (share * fake_quant.levels(bits)) ** -0.5 / ops.square(first)
         change = fake_quant.scaled_gradient(change, scale)
         return ops.maximum(ops.abs(first * (1.0 + change)), fake_quant.TINY)
+
+
+def _squared_error(weight: Any, step: Any, bits: int) -> float:
+    """What rounding to the nearest value moves, summed up."""
+    apart = fake_quant.codes(weight, step, bits) * step - weight
+    return float(np.square(arrays.to_numpy(apart)).sum())

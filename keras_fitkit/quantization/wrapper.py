@@ -147,7 +147,7 @@ class QuantizeWrapper(keras.layers.Wrapper):
         if self.rule.kind == rules.SHARED and self.after is not None:
             inputs = self._shared(inputs, training)
         kernels_ = [self._rounded(i, training) for i in range(len(self._kernels))]
-        if training and self._rectifies and not is_exporting():
+        if training and self._rectifies and is_float(inputs) and not is_exporting():
             return self._rectified(inputs, args, kwargs, kernels_)
         outputs = self._computed(inputs, args, kwargs, kernels_, training)
         if self.before is not None:
@@ -178,6 +178,8 @@ class QuantizeWrapper(keras.layers.Wrapper):
     def _rectifies(self) -> bool:
         """Whether rounding can do the work of the layer's ReLU in training."""
         if not self._positive or self.after is None or self.middle is not None:
+            return False
+        if self.rule.kind == rules.SHARED:
             return False
         return self.after.rectifies and self.layer.activity_regularizer is None
 
@@ -285,6 +287,12 @@ class QuantizeWrapper(keras.layers.Wrapper):
         """Whether anything asks how many steps there were."""
         frozen = self.config.freeze_batch_norm_after
         return self.config.start_step > 0 or frozen is not None
+
+    @property
+    def waits(self) -> bool:
+        """Whether `start_step` has yet to come: its kernels were not rounded so far."""
+        start = self.config.start_step
+        return start > 0 and int(ops.convert_to_numpy(self._steps)) <= start
 
     @property
     def kernels(self) -> tuple[rules.Kernel, ...]:

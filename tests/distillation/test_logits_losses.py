@@ -54,6 +54,17 @@ def test_a_class_that_both_models_mask_does_not_count():
     close(found[:, 2], 0.0)
 
 
+def test_teachers_and_temperatures_get_no_gradient():
+    def of_teacher(teacher):
+        return maths.softmax_kl(teacher, S, 2.0) + 0.0 * teacher[:, 0]
+
+    def of_temperature(temperature):
+        return maths.softmax_kl(T, S, temperature) + 0.0 * temperature
+
+    np.testing.assert_array_equal(gradient(of_teacher, T), 0.0)
+    np.testing.assert_array_equal(gradient(of_temperature, np.full((6, 1), 2.0)), 0.0)
+
+
 def test_a_constant_added_to_all_logits_changes_nothing():
     loss = kd.LogitsDistillation(3.0)
     close(loss(T + 7, S - 5), numpy(loss(T, S)))

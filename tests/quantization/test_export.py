@@ -586,13 +586,34 @@ def test_without_litert_it_says_what_to_install(monkeypatch, tmp_path):
 
 
 def test_few_bits_that_nothing_has_fitted_are_warned_of(tmp_path):
-    model = quantize_model(mlp(), "int4-weights")
     path = tmp_path / "m.tflite"
-    with pytest.warns(UserWarning, match="2 layers .'hidden', .* nothing has fitted"):
-        export_litert(model, path)
-    export_litert(calibrate(model, FLAT, verbose=0), path)
-    export_litert(quantize_model(mlp(), "int8-weights"), path)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile("sgd", loss)
-    model.fit(FLAT, np.arange(len(FLAT)) % 5, verbose=0)
-    export_litert(model, path)
+    labels = np.arange(len(FLAT)) % 5
+
+    def warned(model):
+        with warns_once(UserWarning, "2 layers .'hidden', .* nothing has fitted"):
+            export_litert(model, path)
+
+    def quiet(model):
+        export_litert(model, path)
+
+    model = quantize_model(mlp(), "int4-weights")
+    warned(model)
+    quiet(calibrate(model, FLAT, verbose=0))
+    quiet(calibrate(model, FLAT, ["steps"], verbose=0))
+    warned(calibrate(model, FLAT, ["bias_correction"], verbose=0))
+    other = keras.models.clone_model(model)
+    for layer in other.layers:  # weights that the steps do not belong to
+        if isinstance(layer, QuantizeWrapper):
+            layer.layer.kernel.assign(4.0 * layer.layer.kernel)
+    warned(other)
+    quiet(quantize_model(mlp(), "int8-weights"))
+    late = QuantizeConfig(weight_bits=4, activation_bits=None, start_step=100)
+    for trained_, check in ((model, quiet), (quantize_model(mlp(), late), warned)):
+        trained_.compile("sgd", loss)
+        trained_.fit(FLAT, labels, verbose=0)
+        check(trained_)
+    empty = mlp()
+    for layer in empty.layers:
+        layer.kernel.assign(np.zeros(layer.kernel.shape))
+    quiet(quantize_model(empty, "int4-weights"))

@@ -150,6 +150,31 @@ def test_a_relu_within_the_rounding_is_the_relu_before_it(name, dtype, monkeypat
     assert found[0][2].max() > 1.0  # and not all zeros
 
 
+def test_the_range_of_a_relu_that_ends_knows_it_where_inputs_do_not():
+    for make in (lambda: layers.ReLU(6.0), lambda: layers.Activation("relu6")):
+        wrapper, x = QuantizeWrapper(make()), sample((8, 6))
+        x[2, 3] = np.inf
+        assert float(array(wrapper(x, training=True)).max()) == 6.0
+        assert float(array(wrapper.after.high)) == 6.0
+
+
+def test_a_relu_that_is_to_share_its_range_is_computed(monkeypatch):
+    monkeypatch.setattr(rules, "_registered", {})
+    register(layers.ReLU, kind=rules.SHARED)
+    wrapper, x = QuantizeWrapper(layers.ReLU()), sample((8, 6))
+    found = array(wrapper(x, training=True))
+    low, high = (float(array(end)) for end in wrapper.after.ends())
+    assert (low, high) == pytest.approx((x.min(), x.max()), rel=1e-5)
+    np.testing.assert_allclose(found, array(wrapper(x)), atol=1e-6)
+
+
+def test_integers_go_through_a_relu_as_they_are():
+    wrapper = QuantizeWrapper(layers.ReLU())
+    x = keras.ops.convert_to_tensor(np.array([[-3, 2, 300]]), "int32")
+    for training in (True, False):
+        assert array(wrapper(x, training=training)).tolist() == [[0, 2, 300]]
+
+
 def test_a_relu_whose_outputs_are_penalized_is_computed():
     wrapper = QuantizeWrapper(layers.ReLU(activity_regularizer="l1"))
     x = sample((8, 6))
