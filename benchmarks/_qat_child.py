@@ -48,8 +48,9 @@ class Quantizer(Trainer):
         """Trains on from the dense start, and writes and runs the file.
 
         Returns:
-            `errors` on the test digits and where they were counted ("file" or "keras"),
-            `agreement` of file and Keras, `bytes`, `milliseconds` of CPU for a row.
+            `errors` on the test digits and where they were counted ("file" or "keras");
+            of a file `keras_errors`, `agreement` with Keras, `bytes`, `milliseconds` of
+            CPU for a row.
         """
         begun, cpu = time.perf_counter(), time.process_time()
         self.keras.utils.set_random_seed(seed)
@@ -120,8 +121,10 @@ class Quantizer(Trainer):
             begun = time.process_time()
             kf.run_litert(path, x[:LATENCY_ROWS])
             spent = 1000 * (time.process_time() - begun) / LATENCY_ROWS
+            wanted = self.arrays["y_test"]
             return {
-                "errors": int(np.count_nonzero(found != self.arrays["y_test"])),
+                "errors": int(np.count_nonzero(found != wanted)),
+                "keras_errors": int(np.count_nonzero(in_keras != wanted)),
                 "where": "file",
                 "tested": self._tested(),
                 "agreement": float(np.mean(found == in_keras)),
