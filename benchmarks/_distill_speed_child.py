@@ -23,6 +23,10 @@ import keras_fitkit as kf
 BATCH, BATCHES = 128, 20
 SIZES = {"small": (64, 256, 64), "large": (784, 1200, 800)}
 TEMPERATURE, SHARE = 4.0, 0.5
+FROM_ROWS = (
+    *("student from rows", "one array more"),
+    *("cached", "ideal cached", "ideal cached, logged"),
+)
 
 
 class Arms:
@@ -51,12 +55,13 @@ class Arms:
         return self.arms[arm](count)
 
     def _trained(self, arm: str) -> tuple[Any, Any]:
-        if arm in ("cached", "student from rows", "one array more", "ideal cached"):
+        if arm in FROM_ROWS:
             return self._from_rows(arm)
         data = tf.data.Dataset.from_tensor_slices((self.x, self.y))
         data = data.batch(BATCH, drop_remainder=True).cache().repeat()
-        kind, tap = arm.removesuffix(" + tap"), arm.endswith(" + tap")
-        return self._distiller(kind, tap), data
+        kind, _, more = arm.partition(" + ")
+        logged = more.endswith(", logged")
+        return self._distiller(kind, more.startswith("tap"), logged), data
 
     def _from_rows(self, arm: str) -> tuple[Any, Any]:
         if arm == "student from rows":
@@ -68,20 +73,20 @@ class Arms:
         if arm == "cached":
             loss = kf.distillation.LogitsDistillation(TEMPERATURE)
             model = kf.Distiller(cache, self._net(self.thin), loss)
-        elif arm == "ideal cached":
-            model = _IdealCached(self._net(self.thin))
+        elif arm.startswith("ideal cached"):
+            model = _IdealCached(self._net(self.thin), logged=arm.endswith("logged"))
         else:
             model = _Deaf(self._net(self.thin))
         _compile(model)
         return model, _Endless(cache.dataset(self.x, self.y, batch_size=BATCH, seed=0))
 
-    def _distiller(self, kind: str, tap: bool) -> Any:
+    def _distiller(self, kind: str, tap: bool, logged: bool = False) -> Any:
         student = self._net(self.thin)
         teacher = None if kind == "student" else self._net(self.wide)
         if kind == "student":
             model = student
         elif kind == "ideal":
-            model = _Ideal(teacher, student, tap)
+            model = _Ideal(teacher, student, tap, logged)
         elif kind == "kf":
             losses = [kf.distillation.LogitsDistillation(TEMPERATURE)]
             if tap:
@@ -149,22 +154,49 @@ class _Deaf(keras.Model):
         return self.student(inputs["inputs"], training=training)
 
 
+class _Logs:
+    """The means of terms by Keras's own metrics, weighted by batch size."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.means = [keras.metrics.Mean(name) for name in names]
+
+    def update(self, values: tuple[Any, ...], like: Any) -> None:
+        """Takes in a batch."""
+        size = keras.ops.shape(like)[0]
+        for mean, value in zip(self.means, values, strict=True):
+            mean.update_state(value, sample_weight=size)
+
+
 class _IdealCached(_Deaf):
     """A student that reads what it is handed: nothing is logged or can be changed."""
+
+    def __init__(self, student: Any, logged: bool = False) -> None:
+        super().__init__(student)
+        names = ("student_loss", "distillation_loss") if logged else ()
+        self.logs = _Logs(names)
+        self.terms = self.logs.means  # tracked
 
     def compute_loss(self, x: Any, y: Any, y_pred: Any, *_: Any, **__: Any) -> Any:
         """The label loss of a student's step, and soft targets."""
         label = super().compute_loss(None, y, y_pred)
         goal = x["keras_fitkit_teacher_outputs"]["logits_0"]
-        return SHARE * label + (1 - SHARE) * _soft(goal, y_pred)
+        soft = _soft(goal, y_pred)
+        if self.terms:
+            self.logs.update((label, soft), y_pred)
+        return SHARE * label + (1 - SHARE) * soft
 
 
 class _Ideal(keras.Model):
     """The least that soft targets cost: nothing is checked, nothing can be changed."""
 
-    def __init__(self, teacher: Any, student: Any, tap: bool) -> None:
+    def __init__(
+        self, teacher: Any, student: Any, tap: bool, logged: bool = False
+    ) -> None:
         super().__init__(name="ideal")
         self.student, self._tap = student, tap
+        names = ("student_loss", "distillation_loss", "logits_loss", "layer_loss")
+        self.logs = _Logs(names if logged else ())
+        self.terms = self.logs.means  # tracked
         models = [teacher, student]
         if tap:
             models = [
@@ -183,9 +215,13 @@ class _Ideal(keras.Model):
         said = self._ask[0](x)
         logits, goal = (y_pred[0], said[0]) if self._tap else (y_pred, said)
         label, soft = super().compute_loss(None, y, logits), _soft(goal, logits)
+        total = soft
         if self._tap:
-            soft += keras.ops.mean(keras.ops.square(said[1] - y_pred[1]))
-        return SHARE * label + (1 - SHARE) * soft
+            layer = keras.ops.mean(keras.ops.square(said[1] - y_pred[1]))
+            total = soft + layer
+            if self.terms:
+                self.logs.update((label, total, soft, layer), logits)
+        return SHARE * label + (1 - SHARE) * total
 
 
 def _soft(goal: Any, logits: Any) -> Any:

@@ -9,13 +9,15 @@ its turn (`evaluate` runs over a fixed number of batches), all compiled and warm
 - "ideal": one forward pass of the teacher and one step of the student, with the loss
   that it was compiled with, and soft targets written by hand: no logs of the terms, no
   schedules, no checks. The limits refer to it, with a tap too. "ideal + tap" has the
-  squared difference of a layer as well, to show what that alone costs.
+  squared difference of a layer as well, to show what that alone costs; ", logged" the
+  means of the terms in four Keras metrics: the logs that `kf.Distiller` gives.
 - "kf" and "keras": `kf.Distiller` and `keras.distillation.Distiller` with soft targets
   (Keras's with a KLDivergence object, the one that works), "+ tap" with a layer.
 - "cached": `kf.Distiller` with a cache, against the same batches without it. "one array
   more" is a plain fit on batches that carry what the teacher said, which nobody reads:
   what Keras takes to hand an array over. "ideal cached" reads it in a loss written by
-  hand, with fixed numbers and no logs: as near to the plain fit as a cache can come.
+  hand, with fixed numbers and no logs: as near to the plain fit as a cache can come;
+  ", logged" has two Keras metrics.
 - "evaluate": of the student, of `kf.Distiller` and of Keras's, with a tap.
 
 In a round all arms take turns in random order; a ratio is taken within a round. Beside
@@ -42,11 +44,13 @@ ARMS = (
     "kf",
     "keras",
     "ideal + tap",
+    "ideal + tap, logged",
     "kf + tap",
     "keras + tap",
     "student from rows",
     "one array more",
     "ideal cached",
+    "ideal cached, logged",
     "cached",
     "evaluate student",
     "evaluate kf",
@@ -59,9 +63,11 @@ RATIOS = (
     ("kf + tap", "ideal", 1.05),
     ("keras + tap", "ideal", None),
     ("ideal + tap", "ideal", None),
+    ("ideal + tap, logged", "ideal", None),
     ("cached", "student from rows", 1.08),
     ("one array more", "student from rows", None),
     ("ideal cached", "student from rows", None),
+    ("ideal cached, logged", "student from rows", None),
     ("cached", "ideal cached", None),
     ("evaluate kf", "evaluate student", 1.05),
     ("evaluate keras", "evaluate student", None),
