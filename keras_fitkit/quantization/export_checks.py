@@ -133,19 +133,22 @@ def check_widths(wrappers: Sequence[QuantizeWrapper], mode: str) -> None:
 
 
 def _warn_if_rounded_only(wrappers: Sequence[QuantizeWrapper]) -> None:
-    """Few bits without training or calibration, where that costs much."""
-    rounded = [
-        one.layer.name
+    """Few bits without training or calibration, where that costs much.
+
+    Of a net that was trained or calibrated some layers may be as they were before.
+    """
+    few = [
+        one
         for one in wrappers
         if isinstance(one.config.weight_bits, int)
         and one.config.weight_bits <= FEW_BITS
-        and (one.waits or not one.grids.fitted)
+        and one.grids.learned
     ]
-    if rounded:
+    if few and all(one.waits or not one.grids.fitted for one in few):
         warnings.warn(
-            f"The weights of {len(rounded)} layers ({rounded[0]!r}, ...) are on grids "
-            f"of {FEW_BITS} bits or fewer that nothing has fitted to them: that costs "
-            "accuracy, with 2 bits most of it. Train the model with `fit`, past its "
+            f"The weights of {len(few)} layers ({few[0].layer.name!r}, ...) are on "
+            f"grids of {FEW_BITS} bits or fewer that nothing has fitted to them: that "
+            "costs accuracy, with 2 bits most of it. Train the model with `fit`, past its "
             "`start_step`, or give it and some data to `kf.calibrate(model, x)`.",
             UserWarning,
             stacklevel=4,

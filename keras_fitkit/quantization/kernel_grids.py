@@ -79,6 +79,11 @@ class KernelGrids:
         return any(arrays.to_numpy(change).any() for _, change in self._steps)
 
     @property
+    def learned(self) -> bool:
+        """Whether it holds steps that are trained."""
+        return bool(self._steps)
+
+    @property
     def fitted(self) -> bool:
         """Whether learned steps were trained, or fit the weights as they are now.
 

@@ -608,6 +608,9 @@ def test_few_bits_that_nothing_has_fitted_are_warned_of(tmp_path):
             layer.layer.kernel.assign(4.0 * layer.layer.kernel)
     warned(other)
     quiet(quantize_model(mlp(), "int8-weights"))
+    half = calibrate(model, FLAT, verbose=0)
+    half.layers[-1].grids.begin()  # a layer whose step is best as it begins
+    quiet(half)
     late = QuantizeConfig(weight_bits=4, activation_bits=None, start_step=100)
     for trained_, check in ((model, quiet), (quantize_model(mlp(), late), warned)):
         trained_.compile("sgd", loss)
