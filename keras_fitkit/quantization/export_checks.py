@@ -148,7 +148,7 @@ def _warn_if_rounded_only(wrappers: Sequence[QuantizeWrapper]) -> None:
         warnings.warn(
             f"The weights of {len(few)} layers ({few[0].layer.name!r}, ...) are on "
             f"grids of {FEW_BITS} bits or fewer that nothing has fitted to them: that "
-            "costs accuracy, with 2 bits most of it. Train the model with `fit`, past its "
+            "costs accuracy, with 2 bits most of it. Train it with `fit`, past its "
             "`start_step`, or give it and some data to `kf.calibrate(model, x)`.",
             UserWarning,
             stacklevel=4,
