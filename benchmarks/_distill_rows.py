@@ -19,7 +19,7 @@ BATCH, TEACHER_BATCH, LEARNING_RATE, LAST_RATE = 128, 256, 1e-3, 0.01
 SHARE, SHIFT, DROPOUT = 0.1, 2, 0.25
 HINT = "hidden2"  # the teacher's last hidden layer
 FEW_LABELS = 1000
-FEW_EPOCHS = 20  # times those of the teacher that has all labels: a 60th of the rows
+FEW_TIMES = 20  # an epoch of the teacher has each of a few rows so often
 ARMS = ("plain", "kf", "keras default")
 
 
@@ -65,8 +65,11 @@ class Row:
     @property
     def key(self) -> dict[str, Any]:
         """What a stored row must agree with to stand for this one."""
-        shared = [BATCH, TEACHER_BATCH, LAST_RATE, SHIFT, DROPOUT, FEW_EPOCHS]
-        how = {**dataclasses.asdict(SETTINGS[self.setting]), "shared": shared}
+        setting = SETTINGS[self.setting]
+        shared = [BATCH, TEACHER_BATCH, LAST_RATE, SHIFT, DROPOUT, FEW_TIMES]
+        how = {**dataclasses.asdict(setting), "shared": shared}
+        if setting.labels is not None:
+            how["repeated"] = True  # within an epoch
         return {"row": self.name, **dataclasses.asdict(self), **how}
 
 
@@ -145,8 +148,10 @@ class Trainer:
         if name in self._teachers:
             return self._teachers[name]
         labels = SETTINGS[row.setting].labels
-        epochs = row.teacher_epochs * (1 if labels is None else FEW_EPOCHS)
-        x, y = self.data["x_train"][:labels], self.data["y_train"][:labels]
+        epochs = row.teacher_epochs
+        x, y = self.data["x_train"], self.data["y_train"]
+        if labels is not None:
+            x, y = _again(x[:labels], FEW_TIMES), _again(y[:labels], FEW_TIMES)
         keras.utils.set_random_seed(0)
         made = _net(1200, DROPOUT)
         path = self.folder / f"{name}.weights.h5"
@@ -179,13 +184,15 @@ class Trainer:
         return x, y
 
     def _plain(self, student: Any, row: Row, setting: Setting, x: Any, y: Any) -> None:
-        steps = row.epochs * -(-len(y) // BATCH)
         if setting.labels is not None:  # as many steps, on fewer rows
-            x, y = x[: setting.labels], y[: setting.labels]
+            times = -(-len(y) // setting.labels)
+            x, y = (
+                _again(x[: setting.labels], times),
+                _again(y[: setting.labels], times),
+            )
         data = kf.ReproducibleDataset(x, y, batch_size=BATCH, seed=row.seed)
-        epochs = -(-steps // len(data))
-        student.compile(_adam(epochs * len(data), setting.rate), LOSS)
-        student.fit(data, epochs=epochs, shuffle=False, verbose=0)
+        student.compile(_adam(row.epochs * len(data), setting.rate), LOSS)
+        student.fit(data, epochs=row.epochs, shuffle=False, verbose=0)
 
     def _taught(
         self, teacher: Any, student: Any, row: Row, setting: Setting, x: Any, y: Any
@@ -218,6 +225,11 @@ class Trainer:
             data = kf.ReproducibleDataset(x, y, batch_size=BATCH, seed=row.seed)
         distiller.compile(_adam(steps, setting.rate), loss)
         distiller.fit(data, epochs=row.epochs, shuffle=False, verbose=0)
+
+
+def _again(rows: Any, times: int) -> Any:
+    """The rows so many times: an epoch of few batches costs more than its steps."""
+    return np.concatenate([rows] * times)
 
 
 @dataclasses.dataclass(frozen=True)
