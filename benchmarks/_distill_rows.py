@@ -168,7 +168,8 @@ class Trainer:
         return made
 
     def _teacher_name(self, row: Row) -> str:
-        rows = SETTINGS[row.setting].labels or len(self.data["y_train"])
+        labels = SETTINGS[row.setting].labels
+        rows = f"{FEW_TIMES}x{labels}" if labels else len(self.data["y_train"])
         return f"distill_mnist_teacher_{row.teacher_epochs}x{rows}"
 
     def errors(self, model: Any) -> int:
@@ -186,10 +187,7 @@ class Trainer:
     def _plain(self, student: Any, row: Row, setting: Setting, x: Any, y: Any) -> None:
         if setting.labels is not None:  # as many steps, on fewer rows
             times = -(-len(y) // setting.labels)
-            x, y = (
-                _again(x[: setting.labels], times),
-                _again(y[: setting.labels], times),
-            )
+            x, y = (_again(one[: setting.labels], times) for one in (x, y))
         data = kf.ReproducibleDataset(x, y, batch_size=BATCH, seed=row.seed)
         student.compile(_adam(row.epochs * len(data), setting.rate), LOSS)
         student.fit(data, epochs=row.epochs, shuffle=False, verbose=0)
