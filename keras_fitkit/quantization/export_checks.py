@@ -117,6 +117,8 @@ def check_calibrated(mode: str, quantizers: Sequence[Any], calibration: Any) -> 
 def check_widths(wrappers: Sequence[QuantizeWrapper], mode: str) -> None:
     """Weights that the mode would put on another grid than the one they learned.
 
+    Warns of few bits that nothing has fitted to the weights.
+
     Raises:
         ValueError: names the first layer.
     """
@@ -148,7 +150,7 @@ def _warn_if_rounded_only(wrappers: Sequence[QuantizeWrapper]) -> None:
         warnings.warn(
             f"The weights of {len(few)} layers ({few[0].layer.name!r}, ...) are on "
             f"grids of {FEW_BITS} bits or fewer that nothing has fitted to them: that "
-            "costs accuracy, with 2 bits most of it. Train it with `fit`, past its "
+            "costs accuracy, with 2 bits most of it. Train the model past its "
             "`start_step`, or give it and some data to `kf.calibrate(model, x)`.",
             UserWarning,
             stacklevel=4,
