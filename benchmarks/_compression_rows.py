@@ -12,8 +12,8 @@ from typing import Any
 
 import keras
 import numpy as np
-from _distill_rows import Shifted
 from _models import MODELS
+from _shifted import Shifted
 
 import keras_fitkit as kf
 from keras_fitkit._core.files import atomic_path

@@ -21,7 +21,7 @@ from _overhead_child import Arm
 import keras_fitkit as kf
 
 BATCH, BATCHES = 128, 20
-SIZES = {"small": (64, 256, 64), "large": (784, 1200, 800)}
+SIZES = {"small": (64, 256, 64), "medium": (784, 512, 256), "large": (784, 1200, 800)}
 TEMPERATURE, SHARE = 4.0, 0.5
 FROM_ROWS = (
     *("student from rows", "one array more"),

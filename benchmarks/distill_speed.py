@@ -2,8 +2,9 @@
 
     python benchmarks/distill_speed.py [--quick] [--only PART] [--json PATH]
 
-Parts: `small` and `large`, two pairs of nets. Arms, each one long fit that waits for
-its turn (`evaluate` runs over a fixed number of batches), all compiled and warm:
+Parts: `small`, `medium` and `large`, three pairs of nets. Arms, each one long fit that
+waits for its turn (`evaluate` runs over a fixed number of batches), all compiled and
+warm:
 
 - "student": a plain fit of the student.
 - "ideal": one forward pass of the teacher and one step of the student, with the loss
@@ -75,6 +76,7 @@ RATIOS = (
 )
 PARTS = {
     "small": "Teacher 4x as wide: 64-256-256-10, student 64-64-64-10, batch 128, CPU",
+    "medium": "Teacher 784-512-512-10, student 784-256-256-10, batch 128, CPU",
     "large": "Teacher 784-1200-1200-10, student 784-800-800-10, batch 128, CPU",
 }
 

@@ -1,5 +1,7 @@
 """Every private Keras name this package touches, one function each.
 
+The local variables of a running `fit` are read in `fits.py`.
+
 Keras has no public way to do what stands here. Each function says what it needs, why,
 and which Keras issue asks for a public way; `tests/_core/test_private.py` fails when
 Keras moves the name, so that an upgrade is noticed by us and not by a user.
@@ -9,9 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import sys
 from collections.abc import Iterator
-from types import FrameType
 from typing import Any
 
 import keras
@@ -61,129 +61,6 @@ def metric_direction(metric: Any) -> str | None:
     return {"up": "max", "down": "min"}.get(getattr(metric, "_direction", None) or "")
 
 
-@dataclasses.dataclass(frozen=True)
-class RunningFit:
-    """What the `fit` in progress was given (see `running_fit`).
-
-    Attributes:
-        x, y, sample_weight: the training data after `validation_split` was taken off.
-        validation_weighted: whether array validation data carries sample weights; None
-            where that cannot be seen (no validation, or a dataset).
-        batch_size: as given to `fit`, or None.
-        callbacks: all callbacks of the run, Keras's own included.
-        validates: whether validation data was given in any form.
-        validation_rows: how many rows array validation data has; None where that cannot
-            be seen (no validation, a dataset, `validation_steps`).
-        shuffle: as given to `fit`.
-    """
-
-    x: Any
-    y: Any
-    sample_weight: Any
-    validation_weighted: bool | None
-    batch_size: int | None
-    callbacks: tuple[Any, ...]
-    validates: bool
-    validation_rows: int | None = None
-    shuffle: Any = True
-
-
-def running_fit(model: Any) -> RunningFit | None:
-    """The arguments of the `fit` call that is running for `model`, or None.
-
-    Private: reads the local variables of `Model.fit` from the call stack. A callback
-    has no public way to the training data (keras#2813, #8165, tensorflow#36376) or to
-    the other callbacks. Only names that are arguments of the public `fit` are read,
-    plus its local `callbacks`. Never keep the result: it holds the user's data.
-    """
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        names = frame.f_locals
-        if (
-            frame.f_code.co_name == "fit"
-            and names.get("self") is model
-            and {"x", "y", "sample_weight", "callbacks"} <= set(names)
-            and isinstance(names["callbacks"], keras.callbacks.CallbackList)
-        ):
-            return RunningFit(
-                x=names["x"],
-                y=names["y"],
-                sample_weight=names["sample_weight"],
-                validation_weighted=_validation_weighted(names),
-                batch_size=names.get("batch_size"),
-                callbacks=tuple(names["callbacks"].callbacks),
-                validates=names.get("validation_data") is not None,
-                validation_rows=_validation_rows(names),
-                shuffle=names.get("shuffle", True),
-            )
-        frame = frame.f_back
-    return None
-
-
-def running_callbacks() -> list[Any]:
-    """All callbacks of the fits that are running, a fit within a fit included.
-
-    Private: as `running_fit`, the local variables of `Model.fit`. A callback cannot ask
-    whether another one is still at work (keras#2813).
-    """
-    found: list[Any] = []
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        callbacks = frame.f_locals.get("callbacks")
-        if frame.f_code.co_name == "fit" and isinstance(
-            callbacks, keras.callbacks.CallbackList
-        ):
-            found += callbacks.callbacks
-        frame = frame.f_back
-    return found
-
-
-@dataclasses.dataclass(frozen=True)
-class RunningEpoch:
-    """Where the loop of the running `fit` is, seen from its own data.
-
-    Attributes:
-        epoch: the epoch that runs; before the first one, the epoch that will be first.
-        began: whether the loop over the epochs has begun.
-        shuffle: as given to `fit`.
-        steps_per_epoch: as given to `fit`.
-    """
-
-    epoch: int
-    began: bool
-    shuffle: Any
-    steps_per_epoch: int | None
-
-
-def running_epoch(data: Any) -> RunningEpoch | None:
-    """The epoch of the `fit` that trains on `data`, when called from within its loop.
-
-    Private: the local variables of `Model.fit`, as `running_fit`. A `PyDataset` is told
-    that an epoch begins, but not which one, and an end without a beginning before the
-    first epoch and after the build of a model (Keras 3.15). None within `evaluate` and
-    `predict`, also those that run inside a fit.
-    """
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        names = frame.f_locals
-        if frame.f_code.co_name in ("fit", "evaluate", "predict") and {
-            "x",
-            "callbacks",
-        } <= set(names):
-            if frame.f_code.co_name != "fit" or names["x"] is not data:
-                return None
-            began = "epoch" in names
-            epoch = names["epoch"] if began else names.get("initial_epoch", 0)
-            return RunningEpoch(
-                epoch=int(epoch),
-                began=began,
-                shuffle=names.get("shuffle"),
-                steps_per_epoch=names.get("steps_per_epoch"),
-            )
-        frame = frame.f_back
-    return None
-
-
 class _ReadOnce(int):
     """An integer that leaves its model as soon as somebody asks whether it is 0."""
 
@@ -205,21 +82,6 @@ def start_at_epoch(model: Any, epoch: int) -> None:
     once = _ReadOnce(epoch)
     once.model = model
     model._initial_epoch = once
-
-
-def _validation_weighted(names: dict[str, Any]) -> bool | None:
-    given = names.get("validation_data")
-    if not isinstance(given, tuple):
-        return None
-    return len(given) == 3 and given[2] is not None
-
-
-def _validation_rows(names: dict[str, Any]) -> int | None:
-    given = names.get("validation_data")
-    if not isinstance(given, tuple) or names.get("validation_steps") is not None:
-        return None
-    shapes = [getattr(leaf, "shape", None) for leaf in keras.tree.flatten(given[:1])]
-    return int(shapes[0][0]) if shapes and shapes[0] else None
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_fitkit._core import _private, arguments, rows
+from keras_fitkit._core import arguments, fits, rows
 
 _ARRAYS = "arrays (or a dict, list or tuple of arrays)"
 
@@ -223,7 +223,7 @@ class ReproducibleDataset(keras.utils.PyDataset):
 
     def on_epoch_begin(self) -> None:
         """Called by Keras: finds out which epoch it is, and how `fit` was called."""
-        now = _private.running_epoch(self)
+        now = fits.running_epoch(self)
         if now is None:
             return
         if now.shuffle and not self.may_be_shuffled:
@@ -241,6 +241,6 @@ class ReproducibleDataset(keras.utils.PyDataset):
 
     def on_epoch_end(self) -> None:
         """Called by Keras: gets the next epoch ready, before its workers start."""
-        now = _private.running_epoch(self)
+        now = fits.running_epoch(self)
         if now is not None:
             self.set_epoch(now.epoch + 1 if now.began else now.epoch)

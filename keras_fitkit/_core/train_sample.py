@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_fitkit._core import _private, arguments, arrays, random_state
+from keras_fitkit._core import arguments, arrays, fits, random_state
 from keras_fitkit._core import rows as of_rows
 
 SEED = 0  # of the rows that are drawn
@@ -118,7 +118,7 @@ def _check_batched(data: Any, name: str) -> None:
         raise ValueError(arguments.message(name, allowed, data, hint))
 
 
-def from_fit(fit: _private.RunningFit, rows: int | None) -> TrainSample:
+def from_fit(fit: fits.RunningFit, rows: int | None) -> TrainSample:
     """The sample of what the running `fit` was given.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from keras_fitkit._core import _private, arguments, layers, random_state
+from keras_fitkit._core import _private, arguments, fits, layers, random_state
 from keras_fitkit._core.callback import FitCallback
 from keras_fitkit._core.console import say
 from keras_fitkit.checkpoint import _checkpoint_texts, archive, fit_state, folder, peers
@@ -126,8 +126,8 @@ class Checkpoint(FitCallback):
         self._reset()
         model = self.model
         layers.check_keras_model("model", model, built=True)
-        running = _private.running_callbacks()
-        fit = _private.running_fit(model)
+        running = fits.running_callbacks()
+        fit = fits.running_fit(model)
         if fit is not None:
             _checkpoint_texts.check_order(self, fit.callbacks)
             self._data = _checkpoint_texts.find_data(self.data, fit.x)

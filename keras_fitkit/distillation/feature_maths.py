@@ -115,20 +115,37 @@ def _gram(features: Any) -> Any:
 
 def _distances(features: Any) -> Any:
     """(batch, batch), with mean 1 over the pairs of different points."""
-    size = ops.sum(ops.square(features), axis=-1)
-    squares = size[:, None] + size[None, :] - 2 * _gram(features)
-    # The diagonal is rounding error; the root has no gradient at 0.
-    apart = squares > 1e-6 * (size[:, None] + size[None, :]) + _TINY
-    found = ops.where(apart, ops.sqrt(ops.where(apart, squares, 1.0)), 0.0)
+    squares, apart = _squares(features, _gram(features))
+    found = ops.where(apart, ops.sqrt(squares), 0.0)
     count = ops.sum(ops.cast(apart, "float32"))
     mean = ops.sum(found) / ops.maximum(count, 1.0)
     return found / ops.where(mean > 0, mean, 1.0)
 
 
 def _cosines(features: Any) -> Any:
-    """(batch, batch, batch): at the first, between the second and the third."""
-    lines = unit(features[None, :, :] - features[:, None, :])
-    return ops.matmul(lines, ops.transpose(lines, (0, 2, 1)))
+    """(batch, batch, batch): at the first, between the second and the third.
+
+    From the products of the points alone: the lines themselves would be (batch, batch,
+    width), and their products as dear as `batch` matrices of products.
+    """
+    # Angles do not move with the points; near their middle less is rounded away.
+    features = features - ops.mean(features, axis=0, keepdims=True)
+    gram = _gram(features)
+    squares, apart = _squares(features, gram)
+    scale = ops.where(apart, ops.rsqrt(squares), 0.0)
+    own = ops.sum(ops.square(features), axis=-1)[:, None, None]
+    dots = gram[None, :, :] - gram[:, :, None] - gram[:, None, :] + own
+    return ops.clip(dots * scale[:, :, None] * scale[:, None, :], -1.0, 1.0)
+
+
+def _squares(features: Any, gram: Any) -> tuple[Any, Any]:
+    """Squared distances, 1.0 where two points are the same, and where they are not."""
+    size = ops.sum(ops.square(features), axis=-1)
+    both = size[:, None] + size[None, :]
+    found = both - 2 * gram
+    # The diagonal is rounding error; a root has no gradient at 0.
+    apart = found > 1e-6 * both + _TINY
+    return ops.where(apart, found, 1.0), apart
 
 
 def _huber(difference: Any) -> Any:

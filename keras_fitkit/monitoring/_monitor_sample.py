@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_fitkit._core import _private, arguments, train_sample
+from keras_fitkit._core import arguments, fits, train_sample
 from keras_fitkit._core.train_sample import CannotReread, TrainSample
 
 _KINDS = (
@@ -34,7 +34,7 @@ def of_argument(data: Any, rows: int | None) -> TrainSample | None:
         raise TypeError(text) from error
 
 
-def of_fit(fit: _private.RunningFit | None, rows: int | None) -> TrainSample:
+def of_fit(fit: fits.RunningFit | None, rows: int | None) -> TrainSample:
     """The sample of what the running fit was given.
 
     Raises:

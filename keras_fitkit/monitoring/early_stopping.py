@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 import keras
 
-from keras_fitkit._core import _private, metric_names
+from keras_fitkit._core import fits, metric_names
 from keras_fitkit._core.callback import FitCallback
 from keras_fitkit._core.console import say
 from keras_fitkit._core.finite import non_finite_weights
@@ -206,7 +206,7 @@ class EarlyStopping(FitCallback, keras.callbacks.EarlyStopping):
         """Forgets the last fit and looks which callbacks are in this one."""
         super().on_train_begin(logs)
         self._reset(_monotonic())
-        fit = _private.running_fit(self.model)
+        fit = fits.running_fit(self.model)
         peers = () if fit is None else fit.callbacks
         if fit is not None:
             _stopping_logs.check_fit(self._run.names, self, fit)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from keras_fitkit._core import _private, arguments, metric_names, train_sample
+from keras_fitkit._core import _private, arguments, fits, metric_names, train_sample
 from keras_fitkit._core.callback import FitCallback
 from keras_fitkit._core.console import say
 from keras_fitkit._core.finite import non_finite_weights
@@ -192,7 +192,7 @@ class OverfitMonitor(FitCallback):
         """Starts afresh: takes the training sample of this fit."""
         super().on_train_begin(logs)
         self._reset()
-        fit = _private.running_fit(self.model)
+        fit = fits.running_fit(self.model)
         if fit is not None:
             self._peers = fit.callbacks
             self._batch_size = fit.batch_size or DEFAULT_BATCH
@@ -208,7 +208,7 @@ class OverfitMonitor(FitCallback):
             rows = None if fit is None else fit.validation_rows
             self.rows_ = [self._sample.rows, rows]
 
-    def _check(self, fit: _private.RunningFit) -> None:
+    def _check(self, fit: fits.RunningFit) -> None:
         """What the fit shows to be wrong before it has begun."""
         same = [
             peer

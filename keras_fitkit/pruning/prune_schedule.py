@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from keras_fitkit._core import _private, arguments, selection
+from keras_fitkit._core import arguments, fits, selection
 from keras_fitkit._core.callback import StepCounter
 from keras_fitkit._core.console import say
 from keras_fitkit._core.metric_names import SPARSITY_TOLERANCE
@@ -260,7 +260,7 @@ class PruneSchedule(StepCounter):
         if isinstance(self._rule.pattern, patterns.Channels) and not self._holds:
             self._channels = ChannelRule(model, found)
             found = self._channels.targets
-        alive = [one for one in _private.running_callbacks() if one is not self]
+        alive = [one for one in fits.running_callbacks() if one is not self]
         attachment.release_stale(model, alive)
         _prune_arguments.check_alone(found)
         for target in found:

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from keras_fitkit._core import (
-    _private,
     arguments,
+    fits,
     layers,
     selection,
     targets,
@@ -165,7 +165,7 @@ class ClusterWeights(FitCallback):
             if self.layers is None:
                 found = [one for one in found if one.variable.trainable]
             found = attachment.clustered(found)
-        alive = [one for one in _private.running_callbacks() if one is not self]
+        alive = [one for one in fits.running_callbacks() if one is not self]
         attachment.release_stale(model, alive)
         attachment.check_alone(found)
         if not model.optimizer.built:

@@ -72,6 +72,17 @@ def test_relations_are_those_of_the_oracles():
     close(both, oracles.distance_loss(T, S) + 2 * oracles.angle_loss(T, S))
 
 
+def test_angles_are_those_of_points_far_from_the_origin_and_near_one_another():
+    rng = np.random.default_rng(6)
+    teacher, student = rng.normal(size=(2, 12, 30)).astype("float32")
+    teacher[1] = teacher[0] + 0.02 * teacher[2]
+    wanted = oracles.angle_loss(teacher, student)
+    close(numpy(maths.angles(teacher, student)).mean(), wanted)
+    moved = [one + np.float32(50) for one in (teacher, student)]
+    wanted = oracles.angle_loss(*moved)
+    close(numpy(maths.angles(*moved)).mean(), wanted, within=1e-3)
+
+
 @pytest.mark.parametrize("rows", [1, 2])
 def test_relations_bear_a_batch_of_one_row_and_equal_rows(rows):
     teacher = np.ones((rows, 4), "float32")
