@@ -15,6 +15,15 @@ import keras
 from keras_fitkit._core import _private, arguments
 
 
+def kept(model: Any) -> Any:
+    """What stays of a model when its training is over: of a Distiller, the student.
+
+    What is compressed is this part. A model that trains another one names it in an
+    attribute `kept_model`.
+    """
+    return getattr(model, "kept_model", model)
+
+
 def leaf_layers(model: Any) -> Iterator[tuple[str, Any]]:
     """The layers that do the work, each once, with the path that leads to it.
 

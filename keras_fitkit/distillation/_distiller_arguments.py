@@ -113,16 +113,16 @@ def arguments_of(config: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def highest_share(distiller: Any, callbacks: Any) -> float:
+def highest_share(distiller: Any, callbacks: Any = None) -> float:
     """The largest `student_loss_weight` in a fit: a schedule may start at 0."""
-    found = [distiller._given.student_loss_weight]
-    name, variable = "student_loss_weight", distiller.student_loss_weight
+    variable = distiller.student_loss_weight
+    found = [float(arrays.to_numpy(variable))]
     for one in getattr(callbacks, "callbacks", None) or keras.tree.flatten(callbacks):
-        if isinstance(one, HyperparameterSchedule):
-            moved = one.variable
-            if moved is variable or (isinstance(moved, str) and moved == name):
-                found += [one.start, one.end]
-    return float(max(found))
+        if not isinstance(one, HyperparameterSchedule) or not distiller.compiled:
+            continue
+        if any(moved is variable for moved in one._find(distiller)):
+            found += [one.start, one.end]
+    return max(found)
 
 
 def before_fit(distiller: Any, x: Any, y: Any, share: float) -> None:
@@ -144,15 +144,26 @@ def before_fit(distiller: Any, x: Any, y: Any, share: float) -> None:
         source(None)  # says what is missing
     if source.cached:
         return
-    if not in_memory:
-        if not isinstance(x, keras.utils.PyDataset):
-            return  # looking at a batch would take it: see `after_first_step`
+    if in_memory:
+        _probe(distiller, x)
+    elif isinstance(x, keras.utils.PyDataset):
         batch = x[0]
-        x = batch[0] if isinstance(batch, tuple) else batch
-    rows = keras.tree.map_structure(
-        lambda one: None if one is None else one[:_PROBED_ROWS], x
-    )
-    found = distiller.teacher_outputs(rows)
+        _probe(distiller, batch[0] if isinstance(batch, tuple) else batch)
+    # Looking at a batch of anything else would take it: see `after_first_step`.
+
+
+def _probe(distiller: Any, x: Any) -> None:
+    """Asks the teacher about some rows.
+
+    Raises:
+        ValueError: it says NaN.
+    """
+    try:
+        found = distiller.teacher_outputs(keras.tree.map_structure(_some, x))
+    except Exception:
+        # It may want a batch of one size, or the loop that `fit` runs it in; if it is
+        # at fault, `fit` says so. The first step is looked at as well.
+        return
     for one in (*found.logits, *found.features.values()):
         if one is None:
             continue
@@ -162,14 +173,30 @@ def before_fit(distiller: Any, x: Any, y: Any, share: float) -> None:
             raise ValueError(_no_number(hint))
 
 
+def _some(rows: Any) -> Any:
+    """A few rows, as the loop of `fit` would have them."""
+    if rows is None:
+        return None
+    dtype = keras.backend.standardize_dtype(rows.dtype)
+    wanted = keras.config.floatx() if keras.backend.is_float_dtype(dtype) else dtype
+    return keras.ops.convert_to_tensor(rows[:_PROBED_ROWS], wanted)
+
+
 def after_first_step(logs: Mapping[str, Any]) -> None:
     """Looks at what the first step has logged.
 
     Raises:
         ValueError: its distillation loss is NaN.
     """
-    value = logs.get("distillation_loss", 0.0)
-    if np.isnan(arrays.to_numpy(value)).any():
+    taught, own = (
+        np.isnan(arrays.to_numpy(logs.get(name, 0.0))).any()
+        for name in ("distillation_loss", "student_loss")
+    )
+    if taught and own:
+        allowed = "inputs and labels for which the student's loss is a number"
+        hint = "Both losses of the first batch are NaN."
+        raise ValueError(arguments.message("x", allowed, "NaN", hint))
+    if taught:
         hint = "The distillation loss of the first batch is NaN."
         raise ValueError(_no_number(hint))
 

@@ -41,6 +41,11 @@ class StudentModel(keras.Model):
     train_function: Any
     _run: Run
 
+    @property
+    def kept_model(self) -> Any:
+        """The student: projectors leave with the distiller, so nothing prunes them."""
+        return self.student
+
     def get_metrics_result(self) -> dict[str, Any]:
         """The results of the metrics that have seen something."""
         found: dict[str, Any] = {}
@@ -124,17 +129,12 @@ class StudentModel(keras.Model):
         given = inspect.signature(super().fit).bind_partial(x, y, *args, **kwargs)
         share = checks.highest_share(self, given.arguments.get("callbacks"))
         checks.before_fit(self, x, y, share)
-        before = self._run.student_loss_weight
-        self._run.student_loss_weight = share
-        try:
-            with self._carrying():
-                return super().fit(x, y, *args, **kwargs)
-        finally:
-            self._run.student_loss_weight = before
+        with self._carrying(), self._labels_count(share):
+            return super().fit(x, y, *args, **kwargs)
 
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """As in Keras."""
-        with self._carrying():
+        with self._carrying(), self._labels_count(checks.highest_share(self)):
             return super().train_on_batch(*args, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
@@ -156,6 +156,15 @@ class StudentModel(keras.Model):
         """The student's predictions."""
         with self._alone(evaluates=False):
             return super().predict_on_batch(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def _labels_count(self, share: float) -> Iterator[None]:
+        before = self._run.student_loss_weight
+        self._run.student_loss_weight = share
+        try:
+            yield
+        finally:
+            self._run.student_loss_weight = before
 
     @contextlib.contextmanager
     def _alone(self, evaluates: bool) -> Iterator[None]:

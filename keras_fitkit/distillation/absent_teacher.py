@@ -35,6 +35,9 @@ class AbsentTeacher:
         """What is known of an output."""
         return self._outputs[index]
 
+    def require_logits(self, index: int, sigmoid: bool) -> None:
+        """They were there."""
+
     def layer_spec(self, path: str) -> OutputSpec:
         """What is known of a layer."""
         return self._layers[path]

@@ -84,6 +84,8 @@ def cache_teacher(
     source = teachers.NetworkTeacher(
         members, _taps(taps), heads.check_from_logits(from_logits), logits=True
     )
+    for index in range(source.number):
+        source.require_logits(index, sigmoid=False)
     maker = _Maker(source, members, teacher_inputs, top_k, dtype, x)
     files = maker.opened(folder, count, size)
     maker.run(files, size, verbose)

@@ -48,9 +48,9 @@ class Distiller(StudentModel):
         teacher_inputs: a callable that makes the teacher's inputs of the student's (a
             resize, another key of a dict). Defaults to None: the same.
         from_logits: "auto" reads from the head whether outputs are logits (it ends in
-            softmax, sigmoid or neither). Where nothing shows it, say True, or False
-            (softmax; for one unit sigmoid); a dict {"teacher": ..., "student": ...}
-            where they differ. Defaults to "auto".
+            softmax, sigmoid or neither). Where nothing shows it, say True, "softmax",
+            "sigmoid", or False (softmax; for one unit sigmoid); a dict {"teacher": ...,
+            "student": ...} where they differ. Defaults to "auto".
         save_teacher: whether the teacher, a Keras model or several, is saved with the
             distiller. Defaults to False: after loading, call `set_teacher`.
         name: of the model. Defaults to "distiller".
@@ -259,14 +259,18 @@ class Distiller(StudentModel):
     def _student_loss(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool
     ) -> Any:
-        """The label loss and the penalties; without labels, the penalties."""
-        if y is None or (training and self.loss is None):
-            checks.refuse_no_labels(self._run.student_loss_weight, y, self.loss)
+        """The label loss and the penalties; without labels or a loss, the penalties."""
+        if y is None or self.loss is None:
+            if training or self.loss is not None:
+                checks.refuse_no_labels(self._run.student_loss_weight, y, self.loss)
             return terms.added(self._penalties() or [ops.zeros(())])
         return super().compute_loss(x, y, y_pred, sample_weight)
 
     def _penalties(self) -> list[Any]:
-        return [ops.sum(ops.cast(one, "float32")) for one in self.losses]
+        """The student's own, of which each replica has its part, as in Keras."""
+        share = terms.replicas()
+        found = [ops.sum(ops.cast(one, "float32")) for one in self.losses]
+        return [one / share for one in found] if share > 1 else found
 
     def _student_outputs(self, x: Any, y_pred: Any) -> ModelOutputs:
         """What `call` has noted of the forward pass that made `y_pred`."""

@@ -115,6 +115,7 @@ def _gram(features: Any) -> Any:
 
 def _distances(features: Any) -> Any:
     """(batch, batch), with mean 1 over the pairs of different points."""
+    features = _centred(features)
     squares, apart = _squares(features, _gram(features))
     found = ops.where(apart, ops.sqrt(squares), 0.0)
     count = ops.sum(ops.cast(apart, "float32"))
@@ -128,8 +129,7 @@ def _cosines(features: Any) -> Any:
     From the products of the points alone: the lines themselves would be (batch, batch,
     width), and their products as dear as `batch` matrices of products.
     """
-    # Angles do not move with the points; near their middle less is rounded away.
-    features = features - ops.mean(features, axis=0, keepdims=True)
+    features = _centred(features)
     gram = _gram(features)
     squares, apart = _squares(features, gram)
     scale = ops.where(apart, ops.rsqrt(squares), 0.0)
@@ -138,13 +138,19 @@ def _cosines(features: Any) -> Any:
     return ops.clip(dots * scale[:, :, None] * scale[:, None, :], -1.0, 1.0)
 
 
+def _centred(features: Any) -> Any:
+    """Distances and angles stay; near the middle of the points less is rounded away."""
+    return features - ops.mean(features, axis=0, keepdims=True)
+
+
 def _squares(features: Any, gram: Any) -> tuple[Any, Any]:
     """Squared distances, 1.0 where two points are the same, and where they are not."""
     size = ops.sum(ops.square(features), axis=-1)
     both = size[:, None] + size[None, :]
     found = both - 2 * gram
     # The diagonal is rounding error; a root has no gradient at 0.
-    apart = found > 1e-6 * both + _TINY
+    row = ops.arange(ops.shape(gram)[0])
+    apart = ops.logical_and(found > 1e-6 * both + _TINY, row[:, None] != row[None, :])
     return ops.where(apart, found, 1.0), apart
 
 

@@ -15,6 +15,7 @@ from keras_fitkit.distillation.taps import ACTIVATION, CALL, Notes, Point
 _THROUGH = ("Reshape", "Flatten", "Dropout", "Identity", "Permute", "FakeQuantize")
 _LOGITS = ("linear", "log_softmax")
 _PROBABILITIES = ("softmax", "sigmoid")
+_SAID = ("auto", True, False, *_PROBABILITIES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,11 +26,15 @@ class Head:
         activation: "softmax", "sigmoid" or "linear".
         layer: the layer whose activation it is, or None.
         kind: where in that layer the logits go in.
+        assumed: whether it was said to be probabilities, and not of which kind.
+        problem: why no logits can be had, or "".
     """
 
     activation: str
     layer: Any = None
     kind: str = ACTIVATION
+    assumed: bool = False
+    problem: str = ""
 
     @property
     def points(self) -> list[Point]:
@@ -43,51 +48,88 @@ class Head:
         before = None if self.layer is None else notes.given(self.layer, self.kind)
         if before is not None and tuple(before.shape[1:]) == tuple(output.shape[1:]):
             return maths.single(before)
-        if self.activation == "softmax":
+        one = self.assumed and output.shape[-1] == 1  # a function's: not known before
+        if self.activation == "softmax" and not one:
             return maths.logits_of_softmax(output)
         return maths.logits_of_sigmoid(output)
 
 
 def heads_of(
-    role: str, model: Any, from_logits: Any, number: int, required: bool
+    role: str, model: Any, from_logits: Any, shapes: Sequence[Any]
 ) -> list[Head | None]:
     """The heads of the outputs of a model, in the order of `keras.tree.flatten`.
+
+    What `from_logits` says is for the heads that cannot be told from the model.
 
     Args:
         role: "teacher" or "student".
         model: a Keras model, or a function.
         from_logits: as given to the distiller.
-        number: of outputs.
-        required: whether a head that cannot be told is an error.
+        shapes: of the outputs; None for one that is not known.
+
+    Returns:
+        None for a head that cannot be told.
 
     Raises:
-        ValueError: a head that cannot be told, or that says the opposite.
+        ValueError: all heads can be told, and one says the opposite.
     """
     said = from_logits
     if isinstance(from_logits, dict):
         said = from_logits.get(role, "auto")
-    tensors = keras.tree.flatten(getattr(model, "outputs", None) or [])
-    found: list[Head | None] = []
-    for index in range(number):
-        head = _trace(model, index)
-        if head is None and said != "auto":
-            head = Head("linear" if said else _usual_activation(tensors, index))
-        elif head is not None and said not in ("auto", head.activation == "linear"):
-            raise ValueError(_contradiction(role, model, head, said))
-        if head is None and required:
-            raise ValueError(_unknown(role, model, index))
-        found.append(head)
-    return found
+    found = [_trace(model, index) for index in range(len(shapes))]
+    if said == "auto":
+        return found
+    if None not in found:
+        for head in found:
+            if head is not None and not _agrees(head, said):
+                raise ValueError(_contradiction(role, model, head, said))
+        return found
+    return [
+        _said(said, shape) if head is None else head
+        for head, shape in zip(found, shapes, strict=True)
+    ]
 
 
 def check_from_logits(value: object) -> Any:
     """The argument `from_logits`."""
     if isinstance(value, dict) and set(value) <= {"teacher", "student"} and value:
         return {role: check_from_logits(one) for role, one in value.items()}
-    if value == "auto" or isinstance(value, bool):
+    if isinstance(value, (str, bool)) and value in _SAID:
         return value
-    allowed = "'auto', True, False, or a dict of these for 'teacher' and 'student'"
+    allowed = (
+        "'auto', True, False, 'softmax', 'sigmoid', or a dict of these for 'teacher' "
+        "and 'student'"
+    )
     raise TypeError(arguments.message("from_logits", allowed, value))
+
+
+def refuse_unknown(role: str, model: Any, index: int, head: Head | None) -> None:
+    """Raises where the logits of an output cannot be had.
+
+    Raises:
+        ValueError: nothing shows how the output ends, or it ends in a softmax that is
+            not along the classes.
+    """
+    if head is None:
+        raise ValueError(_unknown(role, model, index))
+    if head.problem:
+        allowed = "a model whose softmax is along the last axis, that of the classes"
+        raise ValueError(arguments.message(role, allowed, head.problem))
+
+
+def refuse_assumed(role: str, model: Any, head: Head | None) -> None:
+    """Raises where a loss for sigmoids meets what may be a softmax.
+
+    Raises:
+        ValueError: `from_logits=False` does not say which of the two it is.
+    """
+    if head is not None and head.assumed and head.activation == "softmax":
+        name = getattr(model, "name", getattr(model, "__name__", role))
+        allowed = (
+            f"'sigmoid' or 'softmax' for the {role} {name!r}, whose loss has "
+            "activation='sigmoid'"
+        )
+        raise ValueError(arguments.message("from_logits", allowed, False))
 
 
 def _trace(model: Any, index: int) -> Head | None:
@@ -95,6 +137,7 @@ def _trace(model: Any, index: int) -> Head | None:
     if not graph.is_functional(model) or index >= len(model.outputs):
         return None
     calls, tensor = graph.graph_of(model), model.outputs[index]
+    moved = ""  # what happens to the classes behind the head
     for _ in range(20):
         node = calls.producer(tensor)
         if node is None:
@@ -102,28 +145,47 @@ def _trace(model: Any, index: int) -> Head | None:
         operation = node.operation
         if isinstance(operation, keras.Model):
             place = [id(one) for one in node.outputs].index(id(tensor))
-            return _trace(operation, place)
+            return _beside(_trace(operation, place), moved)
         if type(operation).__name__ in _THROUGH and len(node.inputs) == 1:
+            moved = moved or _moves_classes(operation, node.inputs[0], tensor)
             tensor = node.inputs[0]
             continue
-        head = _head_of(operation)
+        head = _head_of(operation, len(tensor.shape))
         through = isinstance(operation, keras.layers.Activation)
         if head is not None and head.activation == "linear" and through:
             tensor = node.inputs[0]
             continue
-        return head
+        return _beside(head, moved)
     return None
 
 
-def _head_of(operation: Any) -> Head | None:
+def _beside(head: Head | None, moved: str) -> Head | None:
+    """A head whose outputs are moved; only a softmax belongs to an axis."""
+    if head is None or not moved or head.activation != "softmax" or head.problem:
+        return head
+    return dataclasses.replace(head, layer=None, problem=moved)
+
+
+def _moves_classes(operation: Any, before: Any, after: Any) -> str:
+    kind, name = type(operation).__name__, operation.name
+    if kind == "Permute" and operation.dims[-1] != len(operation.dims):
+        return f"the layer {name!r} moves the axis of the classes"
+    if before.shape[-1] != after.shape[-1]:
+        return f"the layer {name!r} changes the last axis behind the softmax"
+    return ""
+
+
+def _head_of(operation: Any, rank: int) -> Head | None:
     if isinstance(operation, keras.layers.TimeDistributed):
-        inner = _head_of(operation.layer)
-        return None if inner is None else Head(inner.activation)
+        inner = _head_of(operation.layer, rank - 1)
+        return None if inner is None else dataclasses.replace(inner, layer=None)
     if _changes_weights_alone(operation):
-        return _head_of(operation.layer)
+        return _head_of(operation.layer, rank)
+    name = type(operation).__name__.lower()
+    if name == "softmax" and getattr(operation, "axis", -1) not in (-1, rank - 1):
+        return Head("softmax", problem=f"a softmax along axis {operation.axis}")
     if isinstance(operation, keras.layers.Softmax):
         return Head("softmax", operation, CALL)
-    name = type(operation).__name__.lower()
     if not isinstance(operation, keras.layers.Layer):  # keras.ops.softmax(x)
         return Head(name) if name in _PROBABILITIES else None
     if getattr(operation, "return_sequences", None) is not None:
@@ -143,13 +205,23 @@ def _changes_weights_alone(operation: Any) -> bool:
     return spectral or hasattr(operation, "compression_info")
 
 
-def _usual_activation(tensors: Sequence[Any], index: int) -> str:
-    """Of probabilities whose head is not seen."""
-    one = index < len(tensors) and tensors[index].shape[-1] == 1
-    return "sigmoid" if one else "softmax"
+def _agrees(head: Head, said: bool | str) -> bool:
+    if isinstance(said, str):
+        return head.activation == said
+    return (head.activation == "linear") == said
 
 
-def _contradiction(role: str, model: Any, head: Head, said: bool) -> str:
+def _said(said: bool | str, shape: Any) -> Head:
+    """A head that is not seen, as the user says it is."""
+    if said is True:
+        return Head("linear")
+    if isinstance(said, str):
+        return Head(said)
+    one = bool(shape) and shape[-1] == 1
+    return Head("sigmoid" if one else "softmax", assumed=True)
+
+
+def _contradiction(role: str, model: Any, head: Head, said: bool | str) -> str:
     name = getattr(model, "name", role)
     end = "logits" if head.activation == "linear" else head.activation
     right = head.activation == "linear"
@@ -161,8 +233,8 @@ def _contradiction(role: str, model: Any, head: Head, said: bool) -> str:
 def _unknown(role: str, model: Any, index: int) -> str:
     name = getattr(model, "name", getattr(model, "__name__", role))
     allowed = (
-        f"True or False for the {role} {name!r}, of whose output {index} nothing shows "
-        "whether it is logits"
+        f"True, False, 'softmax' or 'sigmoid' for the {role} {name!r}, of whose output "
+        f"{index} nothing shows whether it is logits"
     )
     hint = f"For one model only: from_logits={{'{role}': True}}."
     return arguments.message("from_logits", allowed, "auto", hint)

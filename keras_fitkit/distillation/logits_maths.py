@@ -97,7 +97,7 @@ def decoupled(
     both = [
         ops.stack(
             [
-                ops.sum(values * target, axis=-1),
+                ops.sum(ops.where(target > 0, values, 0.0) * target, axis=-1),
                 ops.logsumexp(values + _FAR * target, axis=-1),
             ],
             axis=-1,
@@ -105,11 +105,10 @@ def decoupled(
         for values in (log_t, log_s)
     ]
     others = [
-        ops.log_softmax(values + _FAR * target, axis=-1) * (1 - target)
-        for values in (t, s)
-    ]
-    among = ops.exp(others[0]) * (others[0] - others[1])  # 0 at the labelled class
-    return temperature**2 * (alpha * _expected(*both) + beta * ops.sum(among, axis=-1))
+        ops.log_softmax(values + _FAR * target, axis=-1) for values in (t, s)
+    ]  # where the class is the labelled one, its share is 0
+    among = _expected(*others)
+    return temperature**2 * (alpha * _expected(*both) + beta * among)
 
 
 def relations(

@@ -50,7 +50,7 @@ class Network:
         logits: whether logits are wanted.
 
     Raises:
-        ValueError: a layer that is not there, a head that cannot be told.
+        ValueError: a layer that is not there, a head that is not as it was said.
     """
 
     def __init__(
@@ -71,7 +71,8 @@ class Network:
         self.layers = {p: taps.find_layer(argument, model, p) for p in paths}
         self._example = _Example(model) if self.is_keras else None
         self.number = self._number()
-        self.heads = heads.heads_of(role, model, from_logits, self.number, logits)
+        shapes = self._shapes() or [None] * self.number
+        self.heads = heads.heads_of(role, model, from_logits, shapes)
         self._points = [(layer, taps.CALL) for layer in self.layers.values()]
         if logits:
             self._points += [p for head in self.heads if head for p in head.points]
@@ -87,7 +88,7 @@ class Network:
         return ModelOutputs(
             outputs=outputs,
             logits=[
-                None if head is None else head.logits(one, notes)
+                None if head is None or head.problem else head.logits(one, notes)
                 for one, head in zip(flat, known, strict=False)
             ],
             features={
@@ -95,6 +96,21 @@ class Network:
                 for path, layer in self.layers.items()
             },
         )
+
+    def require_logits(self, index: int, sigmoid: bool) -> None:
+        """Makes sure of the logits of an output, for a loss that reads them.
+
+        Args:
+            index: of the output.
+            sigmoid: whether the loss has sigmoids in any case.
+
+        Raises:
+            ValueError: the head cannot be told, or no logits can be had.
+        """
+        head = self.heads[index]
+        heads.refuse_unknown(self.role, self.model, index, head)
+        if sigmoid:
+            heads.refuse_assumed(self.role, self.model, head)
 
     def plain(self, inputs: Any) -> Any:
         """The outputs in inference mode, nothing noted."""

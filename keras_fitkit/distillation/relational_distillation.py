@@ -18,7 +18,8 @@ class RelationalDistillation(base.DistillationLoss):
     a batch, plus `angle_weight` times that of the cosines of all angles. Widths may
     differ. It compares the samples of a batch: a sample weight is the weight of the
     sample at the vertex, and on several replicas each compares its own share of the
-    batch. Angles take memory of the third power of the batch size.
+    batch. Angles take memory of the third power of the batch size. Points nearer to one
+    another than a thousandth of their distance from the batch's middle count as one.
 
     Args:
         teacher_layer_name: path of the teacher's layer, such as "backbone/block4". None

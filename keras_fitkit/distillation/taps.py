@@ -160,8 +160,14 @@ def _noting(layer: Any, kind: str, inner: Any) -> Any:
     def noting(*args: Any, **kwargs: Any) -> Any:
         result = inner(*args, **kwargs)
         given = args[0] if args else next(iter(kwargs.values()), None)
+        if kind == CALL and any(one is not None for one in _masks(args, kwargs)):
+            given = None  # not all that made the result: a softmax with a mask
         for notes in _stack()[-1:]:
             notes.add(layer, kind, given, result)
         return result
 
     return noting
+
+
+def _masks(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    return (kwargs.get("mask"), *args[1:2])

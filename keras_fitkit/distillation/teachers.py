@@ -88,6 +88,11 @@ class NetworkTeacher:
         """What is known of an output."""
         return self.networks[0].output_spec(index)
 
+    def require_logits(self, index: int, sigmoid: bool) -> None:
+        """Makes sure of the logits of an output, as `Network` does."""
+        for network in self.networks:
+            network.require_logits(index, sigmoid)
+
     def layer_spec(self, path: str) -> OutputSpec:
         """What is known of a layer."""
         owner, inner = self._places[path]

@@ -24,11 +24,13 @@ class Term:
         name: in the logs.
         pairs: of the numbers of the teacher's and the student's output, for a loss on
             logits.
+        outputs: the names of the student's outputs, for labels and weights by name.
     """
 
     loss: DistillationLoss
     name: str
     pairs: tuple[tuple[int, int], ...]
+    outputs: tuple[str, ...] = ()
 
     def value(
         self, teacher: ModelOutputs, student: ModelOutputs, y: Any, sample_weight: Any
@@ -39,15 +41,45 @@ class Term:
             s = _feature(student, self.loss.student_layer_name)
             labels = y if self.loss.needs_labels else None
             values = self.loss.compute_loss(t, s, labels)
-            return mean(values, s, _weight_of(sample_weight, None))
+            return mean(values, s, self._weight_of_all(sample_weight))
         outputs, found = keras.tree.flatten(student.outputs), []
+        several = len(outputs) > 1
         for i, j in self.pairs:
-            labels = _labels_of(y, j, len(outputs)) if self.loss.needs_labels else None
+            labels = self._of(y, j, several) if self.loss.needs_labels else None
+            if labels is None and y is not None and self.loss.needs_labels:
+                allowed = f"labels for the output {self._label(j)!r}, which {self.name}"
+                raise ValueError(arguments.message("y", f"{allowed} reads", y))
             values = self.loss.compute_loss(
                 teacher.logits[i], student.logits[j], labels
             )
-            found.append(mean(values, outputs[j], _weight_of(sample_weight, j)))
+            weight = self._of(sample_weight, j, several)
+            found.append(mean(values, outputs[j], weight))
         return added(found)
+
+    def _of(self, given: Any, index: int, several: bool) -> Any:
+        """What labels or weights have for an output, by its name or its place."""
+        if isinstance(given, Mapping):
+            return given.get(self._label(index)) if several else _only(given)
+        if isinstance(given, (list, tuple)):
+            if not several:
+                return _only(given)
+            return given[index] if index < len(given) else None
+        return given
+
+    def _label(self, index: int) -> Any:
+        return self.outputs[index] if index < len(self.outputs) else index
+
+    def _weight_of_all(self, sample_weight: Any) -> Any:
+        """For a feature, the mean of all outputs' weights; one without counts as 1."""
+        if not isinstance(sample_weight, (Mapping, list, tuple)):
+            return sample_weight
+        count = max(len(self.outputs), len(sample_weight))
+        each = [self._of(sample_weight, one, count > 1) for one in range(count)]
+        flat = [_fitted(ops.cast(one, "float32"), 1) for one in each if one is not None]
+        if not flat:
+            return None
+        flat += [ops.ones_like(flat[0])] * (count - len(flat))
+        return ops.mean(ops.stack(flat), axis=0)
 
 
 class TermMeans(keras.metrics.Metric):
@@ -138,7 +170,10 @@ def terms_of(
         pairs: tuple[tuple[int, int], ...] = ()
         if loss.reads == "logits":
             pairs = _pairs(loss.output_key, teacher, student)
+            sigmoid = getattr(loss, "activation", None) == "sigmoid"
             for i, j in pairs:
+                teacher.require_logits(i, sigmoid)
+                student.require_logits(j, sigmoid)
                 loss.prepare(teacher.output_spec(i), student.output_spec(j))
         elif loss.teacher_layer_name is None:
             _refuse_several(teacher, student)
@@ -149,7 +184,7 @@ def terms_of(
                 student.layer_spec(str(loss.student_layer_name)),
             )
         loss.built = True  # else Keras runs the model once more, to build it
-        found.append(Term(loss, name, pairs))
+        found.append(Term(loss, name, pairs, tuple(student.output_names())))
     return found
 
 
@@ -210,21 +245,10 @@ def _feature(found: ModelOutputs, path: str | None) -> Any:
     return found.outputs if path is None else found.features[path]
 
 
-def _labels_of(y: Any, index: int, number: int) -> Any:
-    return y if number == 1 or y is None else keras.tree.flatten(y)[index]
-
-
-def _weight_of(sample_weight: Any, index: int | None) -> Any:
-    """The weights of an output; of a feature, the mean of all outputs'."""
-    flat = [one for one in keras.tree.flatten(sample_weight) if one is not None]
-    if not flat:
-        return None
-    if len(flat) == 1:
-        return flat[0]
-    if index is not None and index < len(flat):
-        return flat[index]
-    each = [_fitted(ops.cast(one, "float32"), 1) for one in flat]
-    return ops.mean(ops.stack(each), axis=0)
+def _only(given: Any) -> Any:
+    """What there is for the one output."""
+    flat = keras.tree.flatten(given)
+    return flat[0] if flat else None
 
 
 def _fitted(weight: Any, rank: int) -> Any:

@@ -121,9 +121,10 @@ def find(
     if callback.compat is not None and steps > 1:
         allowed = "1 with compat='tfmot', which changes masks between single steps"
         raise ValueError(arguments.message("steps_per_execution", allowed, steps))
+    kept = layers.kept(model)
     if holds:
-        return targets.find_zeros(model, callback.layers, callback.exclude), []
-    return targets.find(model, callback.layers, callback.exclude)
+        return targets.find_zeros(kept, callback.layers, callback.exclude), []
+    return targets.find(kept, callback.layers, callback.exclude)
 
 
 def check_alone(found: Sequence[targets.Target]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from keras_fitkit._core import arguments, fits, selection
+from keras_fitkit._core import arguments, fits, layers, selection
 from keras_fitkit._core.callback import StepCounter
 from keras_fitkit._core.console import say
 from keras_fitkit._core.metric_names import SPARSITY_TOLERANCE
@@ -258,7 +258,7 @@ class PruneSchedule(StepCounter):
         self._reset()
         found, skipped = _prune_arguments.find(self, model, holds=self._holds)
         if isinstance(self._rule.pattern, patterns.Channels) and not self._holds:
-            self._channels = ChannelRule(model, found)
+            self._channels = ChannelRule(layers.kept(model), found)
             found = self._channels.targets
         alive = [one for one in fits.running_callbacks() if one is not self]
         attachment.release_stale(model, alive)

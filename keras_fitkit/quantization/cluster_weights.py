@@ -160,7 +160,7 @@ class ClusterWeights(FitCallback):
         self._reset()
         # Groups that are held are those of any weight, whoever made them.
         find = targets.find_any if self._holds else _targets
-        found = find(model, self.layers, self.exclude, done="clustered")
+        found = find(layers.kept(model), self.layers, self.exclude, done="clustered")
         if self._holds:
             if self.layers is None:
                 found = [one for one in found if one.variable.trainable]

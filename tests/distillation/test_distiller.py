@@ -253,7 +253,7 @@ def test_a_teacher_that_is_a_function():
     kernel = np.random.default_rng(0).normal(size=(4, CLASSES)).astype("float32")
     before = fit(make(teacher=lambda x: keras.ops.matmul(x, kernel), from_logits=True))
     assert np.isfinite(before["distillation_loss"]).all()
-    with pytest.raises(ValueError, match=r"`from_logits` must be True or False for"):
+    with pytest.raises(ValueError, match=r"`from_logits` must be True, False, .* for"):
         make(teacher=lambda x: keras.ops.matmul(x, kernel))
 
 
@@ -345,6 +345,48 @@ def test_a_schedule_that_brings_in_the_labels_asks_for_them():
             made.fit(X, None, 8, 1, 0, [schedule])  # callbacks by place
     made.train_on_batch(X[:8])  # the schedule was of those fits alone
     fit(made, y=None, callbacks=[kf.HyperparameterSchedule("temperature", 2.0, 1.0)])
+
+
+def test_a_share_that_came_to_the_variable_asks_for_labels():
+    made = make(student_loss_weight=0.0)
+    schedule = kf.HyperparameterSchedule("*/student_loss_weight", 0.0, 0.5)
+    with pytest.raises(ValueError, match=r"`y` must be labels, while student_loss"):
+        fit(made, y=None, callbacks=[schedule])
+    made.student_loss_weight.assign(0.5)
+    with pytest.raises(ValueError, match=r"`y` must be labels, while student_loss"):
+        fit(made, y=None)
+    with pytest.raises(ValueError, match=r"`y` must be labels, while student_loss"):
+        made.train_on_batch(X[:8])
+    made.student_loss_weight.assign(0.0)
+    fit(made, y=None)
+
+
+def test_without_a_loss_the_validation_has_metrics_and_penalties():
+    student = mlp(kernel_regularizer=keras.regularizers.L2(0.1))
+    how = {"loss": None, "metrics": ["accuracy"]}
+    made = make(student=student, student_loss_weight=0.0, compile_args=how)
+    history = fit(made, y=None, validation_data=(X, Y))
+    assert {"val_loss", "val_accuracy"} <= set(history)
+    penalty = 0.1 * (weights(student)[0] ** 2).sum()
+    np.testing.assert_allclose(history["val_loss"], [penalty], rtol=1e-4)
+
+
+# --- Callbacks that compress
+
+
+def test_what_is_pruned_is_the_student():
+    made = make(
+        teacher=mlp(16, seed=1, hidden="wide"),
+        losses=kf.distillation.FeatureDistillation("wide", "hidden"),
+        compile_args={"loss": LABEL_LOSS},
+    )
+    schedule = kf.PruneSchedule(kf.OneShotSparsity(0.5, 1), allocation="global")
+    fit(made, callbacks=[schedule])
+    kernels = [one for one in weights(made.student) if one.ndim == 2]
+    zeros = sum((one == 0).sum() for one in kernels) / sum(one.size for one in kernels)
+    assert zeros == pytest.approx(0.5, abs=0.02)
+    projector = made.distillation_losses[0].projector
+    assert (numpy(projector.kernel) != 0).all()
 
 
 # --- Subclasses

@@ -88,7 +88,8 @@ def run(scope):
     # The teacher is made outside of the scope, as one that was loaded.
     teacher = mlp(16, seed=1, hidden="wide", head="softmax")
     with scope:
-        student = mlp(seed=2, head="softmax", kernel_initializer="glorot_uniform")
+        penalty = keras.regularizers.L2(0.1)
+        student = mlp(seed=2, head="softmax", kernel_regularizer=penalty)
         keras.utils.set_random_seed(7)
         losses = [
             kd.LogitsDistillation(2.0),

@@ -81,6 +81,9 @@ def test_angles_are_those_of_points_far_from_the_origin_and_near_one_another():
     moved = [one + np.float32(50) for one in (teacher, student)]
     wanted = oracles.angle_loss(*moved)
     close(numpy(maths.angles(*moved)).mean(), wanted, within=1e-3)
+    far = [one + np.float32(1000) for one in (teacher, student)]
+    wanted = oracles.distance_loss(*(one.astype("float64") for one in far))
+    close(numpy(maths.distances(*far)).mean(), wanted, within=1e-3)
 
 
 @pytest.mark.parametrize("rows", [1, 2])

@@ -131,7 +131,7 @@ def unknown():
 
 def test_a_head_that_shows_nothing_must_be_said():
     with pytest.raises(
-        ValueError, match=r"`from_logits` must be True or False for the"
+        ValueError, match=r"`from_logits` must be True, False, .* for the"
     ):
         outputs(unknown())
     model = unknown()
@@ -145,6 +145,100 @@ def test_a_head_that_shows_nothing_must_be_said():
 def test_what_is_said_against_the_head_is_an_error(head, said):
     with pytest.raises(ValueError, match=r"`from_logits` must be .* which ends in"):
         outputs(build(head), from_logits={"teacher": said})
+
+
+class Free(keras.Model):
+    """A subclassed model, whose head shows nothing."""
+
+    def __init__(self, units, activation):
+        super().__init__()
+        self.dense = keras.layers.Dense(units, activation)
+        self.build((None, 4))
+
+    def build(self, input_shape):
+        self.dense.build(input_shape)
+        self.built = True
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+
+@pytest.mark.parametrize("role", ["subclass", "function"])
+@pytest.mark.parametrize("said", [False, "sigmoid"])
+def test_one_unit_of_probability_is_a_sigmoid(role, said):
+    keras.utils.set_random_seed(3)
+    model = Free(1, "sigmoid")
+    teacher = model if role == "subclass" else lambda x: model(x)
+    keras.utils.set_random_seed(4)
+    student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    made = kf.Distiller(
+        teacher, student, kd.LogitsDistillation(2.0), from_logits={"teacher": said}
+    )
+    found = numpy(made.teacher_outputs(X).logits[0])
+    p = numpy(model(X))
+    np.testing.assert_allclose(found, np.log(p / (1 - p)), rtol=1e-3, atol=1e-5)
+
+
+def test_several_sigmoids_of_a_model_without_a_graph_are_said_by_name():
+    keras.utils.set_random_seed(3)
+    model, loss = Free(3, "sigmoid"), {"activation": "sigmoid"}
+    said = {"teacher": "sigmoid"}
+    student = mlp(seed=2)
+    made = kf.Distiller(
+        model, student, kd.LogitsDistillation(2.0, **loss), from_logits=said
+    )
+    p = numpy(model(X))
+    found = numpy(made.teacher_outputs(X).logits[0])
+    np.testing.assert_allclose(found, np.log(p / (1 - p)), rtol=1e-3, atol=1e-5)
+    with pytest.raises(ValueError, match=r"`from_logits` must be 'sigmoid' or 'softm"):
+        kf.Distiller(
+            model,
+            student,
+            kd.LogitsDistillation(2.0, **loss),
+            from_logits={"teacher": False},
+        )
+
+
+def test_a_masked_softmax_has_the_logits_of_its_probabilities():
+    inputs, mask = keras.Input((4,)), keras.Input((3,), dtype="bool")
+    keras.utils.set_random_seed(1)
+    hidden = keras.layers.Dense(3)(inputs)
+    model = keras.Model([inputs, mask], keras.layers.Softmax()(hidden, mask))
+    some = np.tile([True, True, False], (16, 1))
+    allowed = keras.ops.convert_to_tensor(some)
+    loss = kd.LogitsDistillation(2.0)
+    made = kf.Distiller(
+        model,
+        mlp(seed=2),
+        loss,
+        student_loss_weight=0.0,
+        teacher_inputs=lambda x: [
+            keras.ops.convert_to_tensor(x),
+            keras.ops.convert_to_tensor(allowed),
+        ],
+    )
+    found = oracles.softmax(numpy(made.teacher_outputs(X).logits[0]))
+    np.testing.assert_allclose(found, model.predict([X, some], verbose=0), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["axis", "op", "reshape", "permute"])
+def test_a_softmax_along_another_axis_is_refused(kind):
+    def net():
+        inputs = keras.Input((4,))
+        x = keras.layers.Reshape((3, 2))(keras.layers.Dense(6)(inputs))
+        if kind == "axis":
+            x = keras.layers.Softmax(axis=1)(x)
+        elif kind == "op":
+            x = keras.ops.softmax(x, axis=1)
+        elif kind == "reshape":
+            x = keras.layers.Reshape((6,))(keras.layers.Softmax()(x))
+        else:
+            x = keras.layers.Permute((2, 1))(keras.layers.Softmax()(x))
+        return keras.Model(inputs, x)
+
+    for said in ("auto", False):
+        with pytest.raises(ValueError, match=r"must be a model whose softmax is along"):
+            kf.Distiller(net(), net(), kd.LogitsDistillation(2.0), from_logits=said)
 
 
 def test_features_alone_need_no_head():

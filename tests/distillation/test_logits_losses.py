@@ -52,6 +52,14 @@ def test_a_class_that_both_models_mask_does_not_count():
     found = gradient(lambda s: loss.compute_loss(teacher, s), student)
     close(found[:, kept], oracles.soft_target_gradient(T[:, kept], S[:, kept], 2.0))
     close(found[:, 2], 0.0)
+    labels = np.eye(5)[[0, 1, 3, 4, 0, 1]]
+    decoupled = kd.DecoupledDistillation()
+    close(
+        decoupled(teacher, student, labels),
+        numpy(decoupled(T[:, kept], S[:, kept], labels[:, kept])),
+    )
+    found = gradient(lambda s: decoupled.compute_loss(teacher, s, labels), student)
+    assert np.isfinite(found).all()
 
 
 def test_teachers_and_temperatures_get_no_gradient():

@@ -62,6 +62,25 @@ def test_nan_from_the_teacher():
         kf.Distiller(broken, classes(3), SOFT())
 
 
+def test_inputs_that_are_no_numbers_are_not_laid_to_the_teacher():
+    made = kf.Distiller(classes(3), classes(3), SOFT())
+    made.compile("sgd", LABEL_LOSS, run_eagerly=True)
+    broken = np.full_like(X, np.nan)
+    with pytest.raises(ValueError, match=r"`x` must be inputs and labels for which"):
+        made.fit(((a, b) for a, b in [(broken[:8], Y[:8])] * 2), verbose=0)
+
+
+def test_a_teacher_that_wants_whole_batches_is_asked_for_whole_batches():
+    def teacher(x):
+        if x.shape[0] != 8 or keras.backend.standardize_dtype(x.dtype) != "float32":
+            raise ValueError("Eight rows of float32.")
+        return x[:, :3]
+
+    made = kf.Distiller(teacher, classes(3), SOFT(), from_logits=True)
+    made.compile("sgd", LABEL_LOSS, run_eagerly=True)
+    made.fit(X.astype("float64"), Y, batch_size=8, verbose=0)
+
+
 class Rows(keras.utils.PyDataset):
     def __len__(self):
         return 2
