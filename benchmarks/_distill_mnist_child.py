@@ -13,7 +13,6 @@ import numpy as np
 import tensorflow as tf
 from _child import serve
 from _distill_rows import (
-    BATCH,
     DROPOUT,
     HINT,
     LAST_RATE,
@@ -124,7 +123,7 @@ class Trainer:
         if setting.labels is not None:  # as many steps, on fewer rows
             times = -(-len(y) // setting.labels)
             x, y = (_again(one[: setting.labels], times) for one in (x, y))
-        data = kf.ReproducibleDataset(x, y, batch_size=BATCH, seed=row.seed)
+        data = kf.ReproducibleDataset(x, y, batch_size=setting.batch, seed=row.seed)
         _fit(student, data, row, LOSS)
 
     def _taught(self, teacher: Any, student: Any, row: Row, x: Any, y: Any) -> None:
@@ -146,13 +145,13 @@ class Trainer:
             distiller = kf.Distiller(
                 cache, student, losses, weights, student_loss_weight=setting.share
             )
-            data = cache.dataset(x, y, batch_size=BATCH, seed=row.seed)
+            data = cache.dataset(x, y, batch_size=setting.batch, seed=row.seed)
         else:
             soft = keras.distillation.LogitsDistillation(setting.temperature)
             distiller = keras.distillation.Distiller(
                 teacher, student, soft, student_loss_weight=setting.share
             )
-            data = kf.ReproducibleDataset(x, y, batch_size=BATCH, seed=row.seed)
+            data = kf.ReproducibleDataset(x, y, batch_size=setting.batch, seed=row.seed)
         _fit(distiller, data, row, loss)
 
 
