@@ -16,10 +16,10 @@ from _distill_rows import (
     DROPOUT,
     HINT,
     LAST_RATE,
-    LEARNING_RATE,
     SETTINGS,
     SHIFT,
     TEACHER_BATCH,
+    TEACHER_RATE,
     Row,
     Teacher,
 )
@@ -92,7 +92,7 @@ class Trainer:
                 for name in ("x_train", "y_train")
             )
             rows = Shifted(images, labels, 0, SHIFT, batch_size=TEACHER_BATCH)
-            optimizer = _adam(teacher.epochs * len(rows))
+            optimizer = _adam(teacher.epochs * len(rows), TEACHER_RATE)
             made.compile(optimizer, LOSS, jit_compile=True)
             made.fit(rows, epochs=teacher.epochs, verbose=0, shuffle=False)
             unfinished = path.with_name(f"unfinished_{path.name}")
@@ -176,7 +176,7 @@ def _net(units: int, dropout: float = 0.0) -> Any:
     return keras.Sequential([*layers, keras.layers.Dense(10)])
 
 
-def _adam(steps: int, rate: float = LEARNING_RATE) -> Any:
+def _adam(steps: int, rate: float) -> Any:
     decay = keras.optimizers.schedules.CosineDecay(rate, steps, alpha=LAST_RATE)
     return keras.optimizers.Adam(decay)
 

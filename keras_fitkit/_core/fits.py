@@ -2,13 +2,12 @@
 
 Private: all of it reads local variables of `Model.fit` on the call stack, as Keras has
 no public way (keras#2813, #8165, tensorflow#36376, and what each function names).
-`tests/_core/test_running.py` fails when Keras moves a name.
+`tests/_core/test_fits.py` fails when Keras moves a name.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import sys
 from collections.abc import Iterator, Mapping
 from types import FrameType
@@ -53,7 +52,7 @@ def running_fit(model: Any) -> RunningFit | None:
     """
     for frame in _frames("fit"):
         names = _locals(frame, "self", "sample_weight", *_DATA, *_MORE)
-        callbacks = names["callbacks"]
+        callbacks = names.get("callbacks")
         if names.get("self") is not model or "sample_weight" not in names:
             continue
         if isinstance(callbacks, keras.callbacks.CallbackList):
@@ -78,7 +77,7 @@ def running_callbacks() -> list[Any]:
     """
     found: list[Any] = []
     for frame in _frames("fit"):
-        callbacks = _locals(frame, "callbacks")["callbacks"]
+        callbacks = _locals(frame, "callbacks").get("callbacks")
         if isinstance(callbacks, keras.callbacks.CallbackList):
             found += callbacks.callbacks
     return found
@@ -110,7 +109,7 @@ def running_epoch(data: Any) -> RunningEpoch | None:
     """
     for frame in _frames("fit", "evaluate", "predict"):
         names = _locals(frame, "x", *_EPOCH)
-        if frame.f_code.co_name != "fit" or names["x"] is not data:
+        if frame.f_code.co_name != "fit" or names.get("x") is not data:
             return None
         return RunningEpoch(
             epoch=int(names.get("epoch", names.get("initial_epoch", 0))),
@@ -131,7 +130,8 @@ def _frames(*functions: str) -> Iterator[FrameType]:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
-        if code.co_name in functions and {"x", "callbacks"} <= set(code.co_varnames):
+        own = str(frame.f_globals.get("__name__")).startswith("keras.")
+        if own and code.co_name in functions and "callbacks" in code.co_varnames:
             yield frame
         frame = frame.f_back
 
@@ -141,11 +141,12 @@ def _locals(frame: FrameType, *wanted: str) -> dict[str, Any]:
 
     Before Python 3.13 `f_locals` is a copy that the frame keeps, with all it refers to:
     an iterator of `tf.data` that it kept until the next epoch ended took 3 to 20
-    seconds to go, each time. So the copy is emptied; the variables are not touched.
+    seconds to go, each time. So the copy is emptied; the variables are not touched,
+    unless by a debugger, which writes what it finds in the copy back to them.
     """
     names = frame.f_locals
     found = {name: names[name] for name in wanted if name in names}
-    if sys.version_info < (3, 13) and frame.f_code.co_flags & inspect.CO_OPTIMIZED:
+    if sys.version_info < (3, 13) and sys.gettrace() is None:
         names.clear()
     return found
 

@@ -120,8 +120,9 @@ def highest_share(distiller: Any, callbacks: Any = None) -> float:
     for one in getattr(callbacks, "callbacks", None) or keras.tree.flatten(callbacks):
         if not isinstance(one, HyperparameterSchedule) or not distiller.compiled:
             continue
-        if any(moved is variable for moved in one._find(distiller)):
-            found += [one.start, one.end]
+        with contextlib.suppress(ValueError):  # not there yet: the schedule will say so
+            if any(moved is variable for moved in one._find(distiller)):
+                found += [one.start, one.end]
     return max(found)
 
 
@@ -168,9 +169,14 @@ def _probe(distiller: Any, x: Any) -> None:
         if one is None:
             continue
         values = keras.ops.convert_to_numpy(keras.ops.cast(one, "float32"))
-        if np.isnan(values).any():
-            hint = f"It gives NaN for one of the first {_PROBED_ROWS} rows."
-            raise ValueError(_no_number(hint))
+        if not np.isnan(values).any():
+            continue
+        if _has_nan(x):
+            allowed = "inputs that are numbers, or a teacher that takes NaN"
+            hint = f"See its first {_PROBED_ROWS} rows."
+            raise ValueError(arguments.message("x", allowed, "NaN", hint))
+        hint = f"It gives NaN for one of the first {_PROBED_ROWS} rows."
+        raise ValueError(_no_number(hint))
 
 
 def _some(rows: Any) -> Any:
@@ -178,12 +184,18 @@ def _some(rows: Any) -> Any:
     if rows is None:
         return None
     dtype = keras.backend.standardize_dtype(rows.dtype)
-    wanted = keras.config.floatx() if keras.backend.is_float_dtype(dtype) else dtype
+    wanted = keras.config.floatx() if keras.backend.is_float_dtype(dtype) else None
     return keras.ops.convert_to_tensor(rows[:_PROBED_ROWS], wanted)
 
 
-def after_first_step(logs: Mapping[str, Any]) -> None:
-    """Looks at what the first step has logged.
+def _has_nan(x: Any) -> bool:
+    rows = [one[:_PROBED_ROWS] for one in keras.tree.flatten(x) if one is not None]
+    values = [arrays.to_numpy(one) for one in rows]
+    return any(one.dtype.kind == "f" and np.isnan(one).any() for one in values)
+
+
+def after_first_step(logs: Mapping[str, Any], steps: int) -> None:
+    """Looks at what the first step, or the first `steps` in one, have logged.
 
     Raises:
         ValueError: its distillation loss is NaN.
@@ -192,12 +204,14 @@ def after_first_step(logs: Mapping[str, Any]) -> None:
         np.isnan(arrays.to_numpy(logs.get(name, 0.0))).any()
         for name in ("distillation_loss", "student_loss")
     )
-    if taught and own:
+    if taught and own and steps == 1:  # else the student may have it of the teacher
         allowed = "inputs and labels for which the student's loss is a number"
         hint = "Both losses of the first batch are NaN."
         raise ValueError(arguments.message("x", allowed, "NaN", hint))
     if taught:
         hint = "The distillation loss of the first batch is NaN."
+        if own:
+            hint = f"Both losses of the first {steps} batches are NaN, or their inputs."
         raise ValueError(_no_number(hint))
 
 

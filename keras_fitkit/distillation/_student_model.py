@@ -29,6 +29,7 @@ class Run:
         self.term_means: Any = None  # a metric, in training only
         self.save_teacher = False
         self.student_loss_weight = 0.0  # as it was given, or the most of a schedule
+        self.traced_share: float | None = None  # what that was in the train function
         self.evaluates = False
         self.carried: list[Any] = []  # the teacher's variables, in a fit on JAX
         self.passed = threading.local()  # from `call` to `compute_loss` in one step
@@ -81,7 +82,7 @@ class StudentModel(keras.Model):
 
     def __dir__(self) -> list[str]:
         # Keras saves what it finds among these names.
-        hidden = {"teacher"}
+        hidden = {"teacher", "kept_model"}
         if not self._run.save_teacher:
             hidden.add("saved_teachers")
         return [name for name in super().__dir__() if name not in hidden]
@@ -102,6 +103,8 @@ class StudentModel(keras.Model):
 
         A data set gives each batch away once, so the teacher cannot be tried before.
         """
+        if force or self.train_function is None:
+            self._run.traced_share = self._run.student_loss_weight
         super().make_train_function(force)
         step: Any = self.train_function
         if step is None or hasattr(step, "looks_for_nan"):
@@ -110,7 +113,8 @@ class StudentModel(keras.Model):
         def first(*args: Any) -> Any:
             found = step(*args)
             self.train_function = step
-            checks.after_first_step(found[0] if isinstance(found, tuple) else found)
+            logs = found[0] if isinstance(found, tuple) else found
+            checks.after_first_step(logs, self.steps_per_execution or 1)
             return found
 
         first.looks_for_nan = True  # type: ignore[attr-defined]
@@ -159,12 +163,14 @@ class StudentModel(keras.Model):
 
     @contextlib.contextmanager
     def _labels_count(self, share: float) -> Iterator[None]:
-        before = self._run.student_loss_weight
-        self._run.student_loss_weight = share
+        run, before = self._run, self._run.student_loss_weight
+        run.student_loss_weight = share
+        if share > 0 and run.traced_share == 0:
+            self.train_function = None  # it was traced for batches without labels
         try:
             yield
         finally:
-            self._run.student_loss_weight = before
+            run.student_loss_weight = before
 
     @contextlib.contextmanager
     def _alone(self, evaluates: bool) -> Iterator[None]:

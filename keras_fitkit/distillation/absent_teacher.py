@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from keras_fitkit._core import arguments
+from keras_fitkit.distillation import heads
 from keras_fitkit.distillation.distillation_loss import OutputSpec
 from keras_fitkit.distillation.network import ModelOutputs
 
@@ -36,7 +37,14 @@ class AbsentTeacher:
         return self._outputs[index]
 
     def require_logits(self, index: int, sigmoid: bool) -> None:
-        """They were there."""
+        """They were there; what they are the logits of may not have been said.
+
+        Raises:
+            ValueError: a loss for sigmoids, and what may be a softmax.
+        """
+        if sigmoid:
+            one = self._outputs[index]
+            heads.refuse_assumed("teacher", one.activation, one.assumed)
 
     def layer_spec(self, path: str) -> OutputSpec:
         """What is known of a layer."""

@@ -23,6 +23,8 @@ class OutputSpec:
             where nothing is known (a teacher that is a function).
         activation: "softmax", "sigmoid" or "linear" as the head has it; "" for a layer
             within.
+        assumed: whether the activation was said to be that of probabilities, and not
+            of which kind.
 
     Raises:
         ValueError: an activation of another name.
@@ -36,6 +38,7 @@ class OutputSpec:
     where: str
     shape: Shape | None
     activation: str = ""
+    assumed: bool = False
 
     def __post_init__(self) -> None:
         if self.activation:

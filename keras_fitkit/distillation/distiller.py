@@ -157,6 +157,7 @@ class Distiller(StudentModel):
         absent_teacher.refuse_other_teacher(
             self._run.source, source, self._given.teacher_paths
         )
+        terms.require_logits(self._run.terms, source)
         self._run.source, self._run.teacher = source, teacher
         self._run.teacher_inputs = teacher_inputs
         self.train_function = None  # what was traced has the other one in it

@@ -59,7 +59,8 @@ def heads_of(
 ) -> list[Head | None]:
     """The heads of the outputs of a model, in the order of `keras.tree.flatten`.
 
-    What `from_logits` says is for the heads that cannot be told from the model.
+    What `from_logits` says is for the heads that cannot be told from the model; if all
+    can, `refuse_contradiction` looks at those that a loss reads.
 
     Args:
         role: "teacher" or "student".
@@ -69,25 +70,22 @@ def heads_of(
 
     Returns:
         None for a head that cannot be told.
-
-    Raises:
-        ValueError: all heads can be told, and one says the opposite.
     """
-    said = from_logits
-    if isinstance(from_logits, dict):
-        said = from_logits.get(role, "auto")
+    said = said_of(role, from_logits)
     found = [_trace(model, index) for index in range(len(shapes))]
     if said == "auto":
-        return found
-    if None not in found:
-        for head in found:
-            if head is not None and not _agrees(head, said):
-                raise ValueError(_contradiction(role, model, head, said))
         return found
     return [
         _said(said, shape) if head is None else head
         for head, shape in zip(found, shapes, strict=True)
     ]
+
+
+def said_of(role: str, from_logits: Any) -> Any:
+    """What the argument says of one of the models."""
+    if isinstance(from_logits, dict):
+        return from_logits.get(role, "auto")
+    return from_logits
 
 
 def check_from_logits(value: object) -> Any:
@@ -103,8 +101,8 @@ def check_from_logits(value: object) -> Any:
     raise TypeError(arguments.message("from_logits", allowed, value))
 
 
-def refuse_unknown(role: str, model: Any, index: int, head: Head | None) -> None:
-    """Raises where the logits of an output cannot be had.
+def known(role: str, model: Any, index: int, head: Head | None) -> Head:
+    """The head of an output whose logits can be had.
 
     Raises:
         ValueError: nothing shows how the output ends, or it ends in a softmax that is
@@ -115,20 +113,28 @@ def refuse_unknown(role: str, model: Any, index: int, head: Head | None) -> None
     if head.problem:
         allowed = "a model whose softmax is along the last axis, that of the classes"
         raise ValueError(arguments.message(role, allowed, head.problem))
+    return head
 
 
-def refuse_assumed(role: str, model: Any, head: Head | None) -> None:
+def refuse_contradiction(role: str, model: Any, head: Head, from_logits: Any) -> None:
+    """Raises where a head that shows what it is was said to be something else.
+
+    Raises:
+        ValueError: it says the opposite.
+    """
+    said = said_of(role, from_logits)
+    if said != "auto" and not _agrees(head, said):
+        raise ValueError(_contradiction(role, model, head, said))
+
+
+def refuse_assumed(role: str, activation: str, assumed: bool) -> None:
     """Raises where a loss for sigmoids meets what may be a softmax.
 
     Raises:
         ValueError: `from_logits=False` does not say which of the two it is.
     """
-    if head is not None and head.assumed and head.activation == "softmax":
-        name = getattr(model, "name", getattr(model, "__name__", role))
-        allowed = (
-            f"'sigmoid' or 'softmax' for the {role} {name!r}, whose loss has "
-            "activation='sigmoid'"
-        )
+    if assumed and activation == "softmax":
+        allowed = f"'sigmoid' or 'softmax' for the {role}, as a loss is for sigmoids"
         raise ValueError(arguments.message("from_logits", allowed, False))
 
 

@@ -73,6 +73,8 @@ class Network:
         self.number = self._number()
         shapes = self._shapes() or [None] * self.number
         self.heads = heads.heads_of(role, model, from_logits, shapes)
+        seen = heads.heads_of(role, model, "auto", shapes)
+        self._said = "auto" if None in seen else from_logits
         self._points = [(layer, taps.CALL) for layer in self.layers.values()]
         if logits:
             self._points += [p for head in self.heads if head for p in head.points]
@@ -107,10 +109,10 @@ class Network:
         Raises:
             ValueError: the head cannot be told, or no logits can be had.
         """
-        head = self.heads[index]
-        heads.refuse_unknown(self.role, self.model, index, head)
+        head = heads.known(self.role, self.model, index, self.heads[index])
+        heads.refuse_contradiction(self.role, self.model, head, self._said)
         if sigmoid:
-            heads.refuse_assumed(self.role, self.model, head)
+            heads.refuse_assumed(self.role, head.activation, head.assumed)
 
     def plain(self, inputs: Any) -> Any:
         """The outputs in inference mode, nothing noted."""
@@ -125,6 +127,7 @@ class Network:
             where=f"the {self.role}'s output",
             shape=shapes[index] if shapes else None,
             activation="" if head is None else head.activation,
+            assumed=head is not None and head.assumed,
         )
 
     def layer_spec(self, path: str) -> OutputSpec:

@@ -20,6 +20,7 @@ class RelationalDistillation(base.DistillationLoss):
     sample at the vertex, and on several replicas each compares its own share of the
     batch. Angles take memory of the third power of the batch size. Points nearer to one
     another than a thousandth of their distance from the batch's middle count as one.
+    Where products are rounded to TF32 (some GPUs, by default) near points are rougher.
 
     Args:
         teacher_layer_name: path of the teacher's layer, such as "backbone/block4". None

@@ -121,7 +121,7 @@ class NetworkTeacher:
         logits: list[Any] = []
         for place, head in enumerate(self.networks[0].heads):
             values = [one.logits[place] for one in found]
-            if head is None:
+            if head is None or any(one is None for one in values):
                 logits.append(None)
                 continue
             units = values[0].shape[-1]

@@ -41,40 +41,52 @@ class Term:
             s = _feature(student, self.loss.student_layer_name)
             labels = y if self.loss.needs_labels else None
             values = self.loss.compute_loss(t, s, labels)
-            return mean(values, s, self._weight_of_all(sample_weight))
+            weight = self._weight_of_all(sample_weight, student.outputs)
+            return mean(values, s, weight)
         outputs, found = keras.tree.flatten(student.outputs), []
-        several = len(outputs) > 1
+        labels = [None] * len(outputs)
+        if self.loss.needs_labels and y is not None:
+            labels = self._each(y, student.outputs)
+            if len(labels) < len(outputs):
+                allowed = f"labels for all {len(outputs)} outputs, or a dict of them"
+                raise ValueError(arguments.message("y", allowed, y))
+        weights = self._each(sample_weight, student.outputs)
+        if len(weights) < len(outputs):  # as in Keras
+            weights = weights[:1] * len(outputs)
         for i, j in self.pairs:
-            labels = self._of(y, j, several) if self.loss.needs_labels else None
-            if labels is None and y is not None and self.loss.needs_labels:
-                allowed = f"labels for the output {self._label(j)!r}, which {self.name}"
-                raise ValueError(arguments.message("y", f"{allowed} reads", y))
+            if self.loss.needs_labels and y is not None and labels[j] is None:
+                names = self._names(student.outputs)
+                which = repr(names[j]) if j < len(names) else j
+                allowed = f"labels for the output {which}, which {self.name} reads"
+                raise ValueError(arguments.message("y", allowed, y))
             values = self.loss.compute_loss(
-                teacher.logits[i], student.logits[j], labels
+                teacher.logits[i], student.logits[j], labels[j]
             )
-            weight = self._of(sample_weight, j, several)
-            found.append(mean(values, outputs[j], weight))
+            found.append(mean(values, outputs[j], weights[j]))
         return added(found)
 
-    def _of(self, given: Any, index: int, several: bool) -> Any:
-        """What labels or weights have for an output, by its name or its place."""
-        if isinstance(given, Mapping):
-            return given.get(self._label(index)) if several else _only(given)
-        if isinstance(given, (list, tuple)):
-            if not several:
-                return _only(given)
-            return given[index] if index < len(given) else None
-        return given
+    def _each(self, given: Any, outputs: Any) -> list[Any]:
+        """Labels or weights for each output: of its structure, by name or by place."""
+        count = len(keras.tree.flatten(outputs))
+        if not isinstance(given, (Mapping, list, tuple)):
+            return [given] * count
+        flat: list[Any] = keras.tree.flatten(given)
+        if count == 1:
+            return flat[:1]
+        if _like(given, outputs) or not isinstance(given, Mapping):
+            return flat
+        return [given.get(name) for name in self._names(outputs)]
 
-    def _label(self, index: int) -> Any:
-        return self.outputs[index] if index < len(self.outputs) else index
+    def _names(self, outputs: Any) -> Sequence[Any]:
+        """Of the outputs, in the order of `keras.tree.flatten`."""
+        return sorted(outputs) if isinstance(outputs, Mapping) else self.outputs
 
-    def _weight_of_all(self, sample_weight: Any) -> Any:
+    def _weight_of_all(self, sample_weight: Any, outputs: Any) -> Any:
         """For a feature, the mean of all outputs' weights; one without counts as 1."""
         if not isinstance(sample_weight, (Mapping, list, tuple)):
             return sample_weight
-        count = max(len(self.outputs), len(sample_weight))
-        each = [self._of(sample_weight, one, count > 1) for one in range(count)]
+        each = self._each(sample_weight, outputs)
+        count = len(each)
         flat = [_fitted(ops.cast(one, "float32"), 1) for one in each if one is not None]
         if not flat:
             return None
@@ -170,10 +182,9 @@ def terms_of(
         pairs: tuple[tuple[int, int], ...] = ()
         if loss.reads == "logits":
             pairs = _pairs(loss.output_key, teacher, student)
-            sigmoid = getattr(loss, "activation", None) == "sigmoid"
             for i, j in pairs:
-                teacher.require_logits(i, sigmoid)
-                student.require_logits(j, sigmoid)
+                teacher.require_logits(i, _has_sigmoids(loss))
+                student.require_logits(j, _has_sigmoids(loss))
                 loss.prepare(teacher.output_spec(i), student.output_spec(j))
         elif loss.teacher_layer_name is None:
             _refuse_several(teacher, student)
@@ -186,6 +197,22 @@ def terms_of(
         loss.built = True  # else Keras runs the model once more, to build it
         found.append(Term(loss, name, pairs, tuple(student.output_names())))
     return found
+
+
+def require_logits(found: Sequence[Term], teacher: Any) -> None:
+    """Makes sure of the logits of another teacher.
+
+    Raises:
+        ValueError: a head that cannot be told, or has none.
+    """
+    for term in found:
+        for i, _ in term.pairs:
+            teacher.require_logits(i, _has_sigmoids(term.loss))
+
+
+def _has_sigmoids(loss: DistillationLoss) -> bool:
+    """Whether it takes logits for those of sigmoids, whatever the head is."""
+    return getattr(loss, "activation", None) == "sigmoid"
 
 
 def _names(losses: Sequence[DistillationLoss]) -> list[str]:
@@ -245,10 +272,13 @@ def _feature(found: ModelOutputs, path: str | None) -> Any:
     return found.outputs if path is None else found.features[path]
 
 
-def _only(given: Any) -> Any:
-    """What there is for the one output."""
-    flat = keras.tree.flatten(given)
-    return flat[0] if flat else None
+def _like(given: Any, outputs: Any) -> bool:
+    """Whether it has the structure of the outputs."""
+    try:
+        keras.tree.assert_same_structure(given, outputs)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _fitted(weight: Any, rank: int) -> Any:

@@ -96,41 +96,71 @@ def test_running_fit_is_that_of_the_asked_model():
     assert seen == [4, 8, None]
 
 
-def test_looking_keeps_nothing_alive():
-    class Thing:
-        pass
-
-    alive, seen = [], []
-
-    def fit(x, callbacks):
-        held = Thing()
-        alive.append(weakref.ref(held))
-        fits.running_epoch(x)
-        fits.running_callbacks()
-        fits.running_fit(None)
-        assert held is alive[0]()
-        del held
-        seen.append(alive[0]())
-
-    fit(X, None)
-    assert seen == [None]
+def loop(body, name="keras.made_up"):
+    """A function `fit` of a module of this name."""
+    text = "def fit(x, callbacks, looks):\n"
+    text += "".join(f"    {line}\n" for line in body)
+    scope = {"__name__": name, "Thing": Thing, "weakref": weakref}
+    exec(compile(text, name, "exec"), scope)
+    return scope["fit"]
 
 
-def test_looking_leaves_the_variables_of_a_traced_fit():
-    def fit(x, callbacks):
-        held = "held"
-        fits.running_epoch(x)
-        return held, x, callbacks
+class Thing:
+    pass
+
+
+LOOKS = (
+    lambda x: fits.running_epoch(x),
+    lambda x: fits.running_callbacks(),
+    lambda x: fits.running_fit(None),
+)
+
+
+@pytest.mark.parametrize("looks", LOOKS)
+def test_looking_keeps_nothing_alive(looks):
+    fit = loop(
+        [
+            "held = Thing()",
+            "seen = weakref.ref(held)",
+            "looks(x)",
+            "assert held is seen()",
+            "del held",
+            "return seen()",
+        ]
+    )
+    assert fit(X, None, looks) is None
+
+
+@pytest.mark.parametrize("looks", LOOKS)
+def test_a_function_of_the_user_keeps_its_dict(looks):
+    body = ["found = locals()", "looks(x)", "return found"]
+    found = loop(body, "mine")(X, 2, looks)
+    assert found["x"] is X
+    assert found["callbacks"] == 2
+
+
+@pytest.mark.parametrize("looks", LOOKS)
+def test_a_fit_that_has_deleted_its_arguments(looks):
+    loop(["given = x", "del x, callbacks", "looks(given)"])(X, 2, looks)
+
+
+@pytest.mark.parametrize("looks", LOOKS)
+def test_a_debugger_that_looks_leaves_the_variables(looks):
+    fit = loop(["held = 'held'", "looks(x)", "return held, x, callbacks"])
+    found = []
 
     def trace(frame, event, argument):
+        if frame.f_code.co_name == "fit":
+            found.append(looks(X))
         return trace
 
     before = sys.gettrace()
     sys.settrace(trace)
     try:
-        assert fit(1, 2) == ("held", 1, 2)
+        assert fit(X, 2, looks)[::2] == ("held", 2)
     finally:
         sys.settrace(before)
+    assert len(found) > 3
 
 
 class Epochs(Batches):

@@ -361,6 +361,18 @@ def test_a_share_that_came_to_the_variable_asks_for_labels():
     fit(made, y=None)
 
 
+def test_a_share_that_rises_after_a_fit_without_labels_asks_for_them():
+    made = make(student_loss_weight=0.0, compile_args=TRACED)
+    made.train_on_batch(X[:8])
+    made.student_loss_weight.assign(0.5)
+    with pytest.raises(ValueError, match=r"`y` must be labels, while student_loss"):
+        made.train_on_batch(X[:8])
+    before = own_losses(made)[0].mean()
+    made.optimizer.learning_rate = 0.0
+    logs = made.train_on_batch(X, Y, return_dict=True)
+    assert number(logs["student_loss"]) == pytest.approx(before, rel=1e-4)
+
+
 def test_without_a_loss_the_validation_has_metrics_and_penalties():
     student = mlp(kernel_regularizer=keras.regularizers.L2(0.1))
     how = {"loss": None, "metrics": ["accuracy"]}

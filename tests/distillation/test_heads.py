@@ -163,6 +163,14 @@ class Free(keras.Model):
         return self.dense(inputs)
 
 
+def test_another_teacher_must_have_its_logits_too():
+    made = kf.Distiller(mlp(seed=1), mlp(seed=2), kd.LogitsDistillation(2.0))
+    before = made.teacher
+    with pytest.raises(ValueError, match=r"`from_logits` must be True, False, .* for"):
+        made.set_teacher(Free(3, "softmax"))
+    assert made.teacher is before
+
+
 @pytest.mark.parametrize("role", ["subclass", "function"])
 @pytest.mark.parametrize("said", [False, "sigmoid"])
 def test_one_unit_of_probability_is_a_sigmoid(role, said):

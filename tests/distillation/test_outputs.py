@@ -116,3 +116,44 @@ def test_a_head_that_no_loss_reads_may_end_as_it_likes():
     assert float(numpy(found)) == pytest.approx(wanted, rel=1e-3)
     with pytest.raises(ValueError, match=r"`from_logits` must be .* whose output 2"):
         kf.Distiller(three(1), three(2), kd.LogitsDistillation(2.0))
+
+
+def test_labels_of_nested_outputs():
+    def nested(seed):
+        keras.utils.set_random_seed(seed)
+        inputs = keras.Input((4,))
+        a, b, c = (keras.layers.Dense(3)(inputs) for _ in range(3))
+        return keras.Model(inputs, {"both": [a, b], "one": c})
+
+    made = kf.Distiller(nested(1), nested(2), kd.DecoupledDistillation())
+    student = made._run.network(X, training=True)
+    y = {"both": [Y, ODD], "one": ODD}
+    found = made.compute_distillation_loss(made.teacher_outputs(X), student, y)
+    loss, wanted = kd.DecoupledDistillation(), 0.0
+    outputs = [keras.tree.flatten(one(X)) for one in (made.teacher, made.student)]
+    for t, s, labels in zip(*outputs, [Y, ODD, ODD], strict=True):
+        wanted += numpy(loss(t, s, labels)).mean()
+    assert float(numpy(found)) == pytest.approx(wanted, rel=1e-4)
+
+
+def test_fewer_labels_than_outputs_are_refused():
+    made = kf.Distiller(net(1, 16), net(2), kd.DecoupledDistillation(output="aa"))
+    student = made._run.network(X, training=True)
+    with pytest.raises(ValueError, match=r"`y` must be labels for all 2 outputs, or"):
+        made.compute_distillation_loss(made.teacher_outputs(X), student, [Y])
+
+
+def test_teachers_with_a_head_that_nobody_reads():
+    def two(seed):
+        keras.utils.set_random_seed(seed)
+        inputs = keras.Input((4,))
+        parts = keras.layers.Reshape((3, 2))(keras.layers.Dense(6)(inputs))
+        other = keras.layers.Softmax(axis=1, name="other")(parts)
+        return keras.Model(inputs, [keras.layers.Dense(3, name="kind")(inputs), other])
+
+    soft = kd.LogitsDistillation(2.0, output="kind")
+    made = kf.Distiller([two(1), two(3)], two(2), soft)
+    assert made.teacher_outputs(X).logits[1] is None
+    student = made._run.network(X, training=True)
+    found = made.compute_distillation_loss(made.teacher_outputs(X), student)
+    assert np.isfinite(float(numpy(found)))

@@ -68,6 +68,8 @@ def test_inputs_that_are_no_numbers_are_not_laid_to_the_teacher():
     broken = np.full_like(X, np.nan)
     with pytest.raises(ValueError, match=r"`x` must be inputs and labels for which"):
         made.fit(((a, b) for a, b in [(broken[:8], Y[:8])] * 2), verbose=0)
+    with pytest.raises(ValueError, match=r"`x` must be inputs that are numbers, or"):
+        made.fit(broken, Y, verbose=0)
 
 
 def test_a_teacher_that_wants_whole_batches_is_asked_for_whole_batches():
