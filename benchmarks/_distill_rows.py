@@ -10,8 +10,8 @@ from typing import Any
 
 from _quality_rows import Store
 
-BATCH, LEARNING_RATE, LAST_RATE = 256, 1.5e-3, 0.01
-TEACHER_BATCH, TEACHER_RATE, SHIFT, DROPOUT = 256, 1.5e-3, 2, 0.25
+BATCH, LEARNING_RATE, LAST_RATE = 128, 1e-3, 0.01
+TEACHER_BATCH, TEACHER_RATE, SHIFT, DROPOUT = 256, 1e-3, 2, 0.25
 SHARE = 0.1  # of the labels
 HINT = "hidden2"  # the teacher's last hidden layer
 FEW_LABELS = 1000
@@ -37,9 +37,9 @@ class Setting:
 
 
 SETTINGS = {
-    "800": Setting(800, 20.0, 40, hint=160.0),
-    "30": Setting(30, 3.0, 40, rate=3e-3, share=0.5, batch=128),
-    "no 3s": Setting(800, 20.0, 8, without=3),
+    "800": Setting(800, 20.0, 30, hint=160.0),
+    "30": Setting(30, 3.0, 60, rate=3e-3, share=0.5),
+    "no 3s": Setting(800, 20.0, 12, without=3),
     "1000 labels": Setting(800, 20.0, 8, labels=FEW_LABELS),
 }
 
