@@ -27,7 +27,7 @@ class OutputSpec:
             of which kind.
 
     Raises:
-        ValueError: an activation of another name.
+        TypeError, ValueError: `assumed` or an activation of another kind.
 
     Example:
         >>> from keras_fitkit.distillation import OutputSpec
@@ -41,6 +41,7 @@ class OutputSpec:
     assumed: bool = False
 
     def __post_init__(self) -> None:
+        arguments.flag("assumed", self.assumed)
         if self.activation:
             arguments.choice(
                 "activation", self.activation, ("softmax", "sigmoid", "linear")

@@ -489,7 +489,8 @@ BAD_ARGUMENTS = {
     },
     "distillation.DistillationLoss": LOSS_NAME,
     "distillation.OutputSpec": {
-        "activation": bad("relu", text="one of 'softmax'", where="here", shape=None)
+        "activation": bad("relu", text="one of 'softmax'", where="here", shape=None),
+        "assumed": bad(1, text="True or False", error=TypeError, where="", shape=None),
     },
     "distillation.LogitsDistillation": {
         "temperature": bad(0, -1, text="a number > 0"),
