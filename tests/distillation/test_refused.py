@@ -62,14 +62,20 @@ def test_nan_from_the_teacher():
         kf.Distiller(broken, classes(3), SOFT())
 
 
-def test_inputs_that_are_no_numbers_are_not_laid_to_the_teacher():
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("generator", r"`x` must be inputs and labels for which"),
+        ("arrays", r"`x` must be inputs that are numbers, or"),
+    ],
+)
+def test_inputs_that_are_no_numbers_are_not_laid_to_the_teacher(kind, text):
     made = kf.Distiller(classes(3), classes(3), SOFT())
     made.compile("sgd", LABEL_LOSS, run_eagerly=True)
-    broken = np.full_like(X, np.nan)
-    with pytest.raises(ValueError, match=r"`x` must be inputs and labels for which"):
-        made.fit(((a, b) for a, b in [(broken[:8], Y[:8])] * 2), verbose=0)
-    with pytest.raises(ValueError, match=r"`x` must be inputs that are numbers, or"):
-        made.fit(broken, Y, verbose=0)
+    x, y = np.full_like(X, np.nan), Y
+    batches = ((a, b) for a, b in [(x[:8], y[:8])] * 2)
+    with pytest.raises(ValueError, match=text):
+        made.fit(*((batches,) if kind == "generator" else (x, y)), verbose=0)
 
 
 def test_a_teacher_that_wants_whole_batches_is_asked_for_whole_batches():
