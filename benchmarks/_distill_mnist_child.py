@@ -91,9 +91,7 @@ class Trainer:
                 _again(self.data[name][: teacher.rows], teacher.times)
                 for name in ("x_train", "y_train")
             )
-            rows = Shifted(
-                images, labels, 0, SHIFT, batch_size=TEACHER_BATCH, ahead=True
-            )
+            rows = Shifted(images, labels, 0, SHIFT, batch_size=TEACHER_BATCH)
             optimizer = _adam(teacher.epochs * len(rows), TEACHER_RATE)
             made.compile(optimizer, LOSS, jit_compile=True)
             made.fit(rows, epochs=teacher.epochs, verbose=0, shuffle=False)

@@ -45,7 +45,7 @@ SETTINGS = {
 
 
 # What the training of a teacher depends on, beside its own numbers.
-_SHARED = [TEACHER_BATCH, TEACHER_RATE, LAST_RATE, SHIFT, DROPOUT, FEW_TIMES, "ahead"]
+_SHARED = [TEACHER_BATCH, TEACHER_RATE, LAST_RATE, SHIFT, DROPOUT, FEW_TIMES, "XLA"]
 
 
 @dataclasses.dataclass(frozen=True)

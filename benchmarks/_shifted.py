@@ -18,9 +18,6 @@ class Shifted(keras.utils.PyDataset):
         shift: pixels, in each direction.
         shape: of an image in a batch.
         batch_size: rows.
-        ahead: whether two threads make the batches ahead, each with random numbers of
-            its own. TensorFlow, which looks ahead otherwise, then waits for seconds at
-            the end of many epochs.
     """
 
     def __init__(
@@ -31,10 +28,8 @@ class Shifted(keras.utils.PyDataset):
         shift: int = 2,
         shape: tuple[int, ...] = (784,),
         batch_size: int = 256,
-        ahead: bool = False,
     ) -> None:
-        super().__init__(workers=2 if ahead else 1)
-        self._seed, self._epoch, self._ahead = seed, 0, ahead
+        super().__init__()
         self.shift, self._shape, self._size = shift, shape, batch_size
         padded = np.pad(x.reshape(-1, 28, 28), ((0, 0), (shift, shift), (shift, shift)))
         self._views = np.lib.stride_tricks.sliding_window_view(padded, (28, 28), (1, 2))
@@ -48,14 +43,10 @@ class Shifted(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         """A batch."""
         rows = self._order[index * self._size : (index + 1) * self._size]
-        rng = self._rng
-        if self._ahead:
-            rng = np.random.default_rng([self._seed, self._epoch, index])
-        down, right = rng.integers(2 * self.shift + 1, size=(2, len(rows)))
+        down, right = self._rng.integers(2 * self.shift + 1, size=(2, len(rows)))
         found = self._views[rows, down, right].reshape(-1, *self._shape)
         return found, self._y[rows]
 
     def on_epoch_end(self) -> None:
         """Another order."""
-        self._epoch += 1
         self._order = self._rng.permutation(len(self._y))

