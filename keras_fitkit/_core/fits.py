@@ -141,8 +141,8 @@ def _locals(frame: FrameType, *wanted: str) -> dict[str, Any]:
 
     Before Python 3.13 `f_locals` is a copy that the frame keeps, with all it refers to:
     an iterator of `tf.data` that it kept until the next epoch ended took 3 to 9
-    seconds to go, each time. So the copy is emptied; the variables are not touched,
-    unless by a debugger, which writes what it finds in the copy back to them.
+    seconds to go, each time. So the copy is emptied, which leaves the variables alone;
+    not under a debugger, which writes what it finds in the copy back to them.
     """
     names = frame.f_locals
     found = {name: names[name] for name in wanted if name in names}
