@@ -401,6 +401,17 @@ def test_what_is_pruned_is_the_student():
     assert (numpy(projector.kernel) != 0).all()
 
 
+def test_what_is_clustered_is_the_student():
+    made = make(
+        teacher=mlp(16, seed=1, hidden="wide"),
+        losses=kf.distillation.FeatureDistillation("wide", "hidden"),
+        compile_args={"loss": LABEL_LOSS},
+    )
+    fit(made, callbacks=[kf.ClusterWeights(4)])
+    assert len(np.unique(numpy(made.student.layers[0].kernel))) <= 4
+    assert len(np.unique(numpy(made.distillation_losses[0].projector.kernel))) > 4
+
+
 # --- Subclasses
 
 

@@ -207,6 +207,15 @@ def test_several_sigmoids_of_a_model_without_a_graph_are_said_by_name():
         )
 
 
+def test_what_a_cache_was_told_of_its_teacher_is_remembered(tmp_path):
+    keras.utils.set_random_seed(3)
+    path = tmp_path / "teacher.cache"
+    cache = kf.cache_teacher(Free(3, "sigmoid"), X, path, from_logits=False, verbose=0)
+    loss = kd.LogitsDistillation(2.0, activation="sigmoid")
+    with pytest.raises(ValueError, match=r"`from_logits` must be 'sigmoid' or 'softm"):
+        kf.Distiller(cache, mlp(seed=2), loss)
+
+
 def test_a_masked_softmax_has_the_logits_of_its_probabilities():
     inputs, mask = keras.Input((4,)), keras.Input((3,), dtype="bool")
     keras.utils.set_random_seed(1)
