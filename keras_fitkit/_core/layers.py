@@ -57,6 +57,18 @@ def leaf_layers(model: Any) -> Iterator[tuple[str, Any]]:
     yield from _leaves(model, "", {id(model)})
 
 
+def layer_paths(model: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Pairs of path and layer of a model, of the nested models in it too.
+
+    A nested model comes before its layers; one that is used twice comes twice.
+    """
+    for layer in model.layers:
+        path = f"{prefix}{layer.name}"
+        yield path, layer
+        if isinstance(layer, keras.Model):
+            yield from layer_paths(layer, f"{path}/")
+
+
 def _leaves(parent: Any, prefix: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
     names: set[str] = set()
     for layer in _private.sublayers(parent):

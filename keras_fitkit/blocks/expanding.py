@@ -7,7 +7,7 @@ from typing import Any
 
 from keras import layers
 
-from keras_fitkit._core import arguments, rewrite
+from keras_fitkit._core import arguments, expansion
 from keras_fitkit._core._private import sublayers
 from keras_fitkit._core.graph import check_functional, is_functional
 from keras_fitkit._core.layers import check_keras_model
@@ -47,7 +47,7 @@ def expand(model: Any, *, return_report: bool = False) -> Any:
     """
     check_model(model)
     arguments.flag("return_report", return_report)
-    made, paths = rewrite.expanded(model)
+    made, paths = expansion.expanded(model)
     if made is model:
         made = Rewriter().run(model)
     report = [LayerChange(path, True, "expanded") for path in paths]
@@ -67,12 +67,12 @@ def hidden(
         text: the reason.
         composite: also look into layers that can be expanded.
     """
-    visible, _ = rewrite.paths_of(model)
+    visible, _ = expansion.paths_of(model)
     return [
         LayerChange(inner, False, text)
         for path, layer in visible.items()
         if not is_functional(layer)
-        and (composite or not rewrite.offers(layer, "expand"))
+        and (composite or not expansion.offers(layer, "expand"))
         for inner in _inside(path, layer, is_meant)
     ]
 
@@ -88,7 +88,7 @@ def _inside(path: str, layer: Any, is_meant: Callable[[Any], bool]) -> Iterator[
 
 def is_composite(layer: Any) -> bool:
     """Whether a layer offers another form of itself."""
-    return rewrite.offers(layer, "expand") or rewrite.offers(layer, "fuse")
+    return expansion.offers(layer, "expand") or expansion.offers(layer, "fuse")
 
 
 def check_model(model: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from keras_fitkit._core import arguments, rewrite
+from keras_fitkit._core import arguments, expansion
 from keras_fitkit._core._private import GraphNode
 from keras_fitkit._core.rewrite import Replacement, Rewriter
 from keras_fitkit.blocks import _branches, _folding
@@ -54,7 +54,7 @@ def fuse(model: Any, *, return_report: bool = False) -> Any:
     check_model(model)
     arguments.flag("return_report", return_report)
     changes: list[LayerChange] = []
-    while rewrite.has_offers(model, ("fuse", "expand")):
+    while expansion.has_offers(model, ("fuse", "expand")):
         step = _Plain(model)
         model = step.run(model)
         changes += step.changes
@@ -89,7 +89,7 @@ class _Plain(Rewriter):
         for method, text in (("fuse", "fused"), ("expand", "expanded")):
             if method == "fuse" and id(layer) in self._training:
                 continue
-            if rewrite.offers(layer, method):
+            if expansion.offers(layer, method):
                 self.changes.append(LayerChange(path, True, text))
                 return getattr(layer, method)()
         return None

@@ -10,9 +10,10 @@ import keras
 from keras_fitkit._core import arguments
 from keras_fitkit._core.layers import leaf_layers
 from keras_fitkit.evidence import building, inputs, running
+from keras_fitkit.evidence.judging import carry_out
 from keras_fitkit.evidence.remedies import given as _candidates
 from keras_fitkit.evidence.remedy_report import RemedyReport
-from keras_fitkit.evidence.trial import Settings, Trial, carry_out
+from keras_fitkit.evidence.trial import Settings, Trial
 from keras_fitkit.evidence.trial_files import Store, fingerprint
 
 

@@ -18,9 +18,9 @@ from keras_fitkit.pruning.structural.channel_groups import (
 from keras_fitkit.pruning.structural.channel_groups import (
     channel_groups as channel_groups,
 )
-from keras_fitkit.pruning.structural.drop_layers import Droppable as Droppable
-from keras_fitkit.pruning.structural.drop_layers import DropReport as DropReport
 from keras_fitkit.pruning.structural.drop_layers import drop_layers as drop_layers
+from keras_fitkit.pruning.structural.drop_report import Droppable as Droppable
+from keras_fitkit.pruning.structural.drop_report import DropReport as DropReport
 from keras_fitkit.pruning.structural.importance import ChannelContext as ChannelContext
 from keras_fitkit.pruning.structural.shrink import shrink as shrink
 from keras_fitkit.pruning.structural.shrink_report import ShrinkReport as ShrinkReport

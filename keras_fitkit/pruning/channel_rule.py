@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_fitkit._core import arguments, kernels, rewrite, targets
+from keras_fitkit._core import arguments, expansion, kernels, targets
 from keras_fitkit._core.graph import check_functional
 from keras_fitkit.pruning import allocation as allocation_
 from keras_fitkit.pruning.masks import Mask
@@ -44,7 +44,7 @@ class ChannelRule:
 
     def __init__(self, model: Any, chosen: Sequence[targets.Target]) -> None:
         check_functional("model", model)
-        if rewrite.has_offers(model, ("expand",)):
+        if expansion.has_offers(model, ("expand",)):
             hint = "Train what `kf.expand(model)` gives: its layers are plain ones."
             allowed = "a model without composite layers for pattern='channel'"
             raise ValueError(arguments.message("model", allowed, model.name, hint))

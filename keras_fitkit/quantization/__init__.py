@@ -26,10 +26,10 @@ from keras_fitkit.quantization.fake_quantize import FakeQuantize as FakeQuantize
 from keras_fitkit.quantization.litert_file import run_litert as run_litert
 from keras_fitkit.quantization.quantize_model import StaysFloat as StaysFloat
 from keras_fitkit.quantization.quantize_model import quantize_model as quantize_model
-from keras_fitkit.quantization.quantize_model import (
+from keras_fitkit.quantization.rules import register as register
+from keras_fitkit.quantization.strip_quantization import (
     strip_quantization as strip_quantization,
 )
-from keras_fitkit.quantization.rules import register as register
 from keras_fitkit.quantization.wrapper import QuantizeWrapper as QuantizeWrapper
 
 __all__ = [

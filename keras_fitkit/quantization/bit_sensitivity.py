@@ -17,7 +17,7 @@ from keras_fitkit._core.selection import check as check_selection
 from keras_fitkit.quantization import fake_quant, rules
 from keras_fitkit.quantization.bit_reports import BitSensitivity, LayerSensitivity
 from keras_fitkit.quantization.config import QuantizeConfig, resolve
-from keras_fitkit.quantization.quantize_model import layer_paths, without_blocks
+from keras_fitkit.quantization.quantize_model import without_blocks
 
 LOWEST, HIGHEST = 2, 8
 
@@ -134,7 +134,7 @@ def quantized_layers(
     unwanted = Choice("exclude", exclude)
     found: list[tuple[str, list[rules.Kernel]]] = []
     seen: set[int] = set()
-    paths = list(layer_paths(model))
+    paths = list(layers.layer_paths(model))
     for path, layer in paths:
         if unwanted.takes(path, layer) or isinstance(layer, keras.Model):
             continue

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_fitkit._core import graph, rewrite
+from keras_fitkit._core import expansion, graph, layers
 from keras_fitkit.quantization import plan, rules
 from keras_fitkit.quantization.export_report import FloatOp, LayerError
 from keras_fitkit.quantization.fake_quantize import FakeQuantize
@@ -90,7 +90,7 @@ def _allowed_layers(model: Any) -> dict[str, str]:
             reason = "its weights alone were quantized"
         elif not wraps or inner is not layer or not isinstance(layer, _LAYER):
             continue
-        elif rule.kind in _GRIDS or rewrite.offers(layer, "expand"):
+        elif rule.kind in _GRIDS or expansion.offers(layer, "expand"):
             reason = "excluded by `quantize_model`"
         else:  # it has no grid of its own: it is float after what is float
             before = [flat.producer(one) for one in call.inputs]
@@ -111,12 +111,11 @@ def _last_layers(model: Any) -> list[str]:
 
 
 def _all_layers(model: Any) -> Iterator[Any]:
-    for layer in model.layers:
+    """The layers, and those in wrappers."""
+    for _, layer in layers.layer_paths(model):
         yield layer
         if isinstance(layer, QuantizeWrapper):
             yield layer.layer
-        if isinstance(layer, keras.Model):
-            yield from _all_layers(layer)
 
 
 def _candidates(tensor: str, names: set[str]) -> list[str]:

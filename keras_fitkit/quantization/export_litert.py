@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_fitkit._core import arguments, arrays, files, rewrite
+from keras_fitkit._core import arguments, arrays, expansion, files, layers
 from keras_fitkit.quantization import (
     checker,
     convert,
@@ -24,7 +24,7 @@ from keras_fitkit.quantization.export_checks import CONVERTER_BITS
 from keras_fitkit.quantization.export_report import ExportReport
 from keras_fitkit.quantization.fake_quantize import FakeQuantize
 from keras_fitkit.quantization.litert_file import LiteRTModel
-from keras_fitkit.quantization.quantize_model import strip_quantization
+from keras_fitkit.quantization.strip_quantization import strip_quantization
 from keras_fitkit.quantization.wrapper import QuantizeWrapper
 
 
@@ -147,7 +147,7 @@ def _without_blocks(
 
     Each layer of a block is compared, and named where it is in float.
     """
-    plain, gone = rewrite.expanded(model)
+    plain, gone = expansion.expanded(model)
     if mode == "int8":
         traps.warn_if_slow(plain)
     # As expanded layers are named.
@@ -158,16 +158,12 @@ def _quantized(model: Any) -> tuple[list[QuantizeWrapper], list[FakeQuantize]]:
     """The wrappers of a model and all their quantizers, and those that stand alone."""
     wrappers: list[QuantizeWrapper] = []
     quantizers: list[FakeQuantize] = []
-    for layer in model.layers:
+    for _, layer in layers.layer_paths(model):
         if isinstance(layer, QuantizeWrapper):
             wrappers.append(layer)
             quantizers += layer.quantizers
         elif isinstance(layer, FakeQuantize):
             quantizers.append(layer)
-        elif isinstance(layer, keras.Model):
-            inner = _quantized(layer)
-            wrappers += inner[0]
-            quantizers += inner[1]
     return wrappers, quantizers
 
 

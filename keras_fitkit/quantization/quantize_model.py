@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 
-from keras_fitkit._core import arguments, graph, layers, rewrite, selection
+from keras_fitkit._core import arguments, expansion, graph, layers, rewrite, selection
 from keras_fitkit._core._private import GraphNode
 from keras_fitkit._core.selection import Choice, Selection
 from keras_fitkit.quantization import plan, rules, traps, wrapped_layer
@@ -124,7 +124,7 @@ def without_blocks(model: Any, exclude: Selection) -> tuple[Any, Selection]:
 
     LiteRT computes a block as the layers that it stands for; each has its own grid.
     """
-    plain, excluded = rewrite.without_blocks(
+    plain, excluded = expansion.without_blocks(
         model, ("exclude", exclude), keep="exclude"
     )
     return plain, excluded
@@ -132,7 +132,7 @@ def without_blocks(model: Any, exclude: Selection) -> tuple[Any, Selection]:
 
 def _check_plain(model: Any) -> None:
     """Nothing in it may be quantized, here or by Keras itself."""
-    for layer in _below(model):
+    for _, layer in layers.layer_paths(model):
         if isinstance(layer, (QuantizeWrapper, FakeQuantize)):
             hint = "It is quantized already: begin with `kf.strip_quantization(model)`."
         elif wrapped_layer.is_of_keras(layer):
@@ -143,13 +143,6 @@ def _check_plain(model: Any) -> None:
         else:
             continue
         raise ValueError(arguments.message("model", "a plain model", model.name, hint))
-
-
-def _below(model: Any) -> Iterator[Any]:
-    for layer in model.layers:
-        yield layer
-        if isinstance(layer, keras.Model):
-            yield from _below(layer)
 
 
 def _added(found: Mapping[str, Any], overrides: Any) -> dict[str, Any]:
@@ -181,7 +174,7 @@ class _Choices:
             for pattern, one in overrides.items()
         ]
         self.excluded = Choice("exclude", exclude)
-        self.paths = dict(layer_paths(model))
+        self.paths = dict(layers.layer_paths(model))
         for path, layer in self.paths.items():
             self.of(path, layer)  # marks what has matched
         for choice in (*(one for one, _ in self.overrides), self.excluded):
@@ -193,15 +186,6 @@ class _Choices:
         if self.excluded.takes(path, layer):
             return None
         return matching[0] if matching else self.config
-
-
-def layer_paths(model: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Pairs of path and layer, nested models and what is in them too."""
-    for layer in model.layers:
-        path = f"{prefix}{layer.name}"
-        yield path, layer
-        if isinstance(layer, keras.Model):
-            yield from layer_paths(layer, f"{path}/")
 
 
 class _Quantizer(rewrite.Rewriter):
@@ -310,68 +294,3 @@ class _Quantizer(rewrite.Rewriter):
             name = f"quant_{source.name}" + (f"_{place}" if place else "")
             self._quantizers[key] = wrapped_layer.quantizer(config, name)
         return self._quantizers[key](tensor)
-
-
-def strip_quantization(model: Any) -> Any:
-    """A plain Keras model with the weights that a quantized one computes with.
-
-    Args:
-        model: what `quantize_model` gave, trained or not. It is not changed.
-
-    Returns:
-        A model of the plain layers, without fake quantizers and not compiled; its
-        kernels lie on their grids.
-
-    Raises:
-        TypeError, ValueError: no functional model, or nothing in it is quantized.
-
-    Example:
-        >>> import keras
-        >>> import keras_fitkit as kf
-        >>> layers = [keras.Input((8,)), keras.layers.Dense(2, name="out")]
-        >>> qat = kf.quantize_model(keras.Sequential(layers), "int8")
-        >>> [layer.name for layer in kf.strip_quantization(qat).layers[1:]]
-        ['out']
-    """
-    layers.check_keras_model("model", model, built=True)
-    graph.check_functional("model", model)
-    stripper = _Stripper()
-    made = stripper.run(model)
-    if not stripper.found:
-        allowed = "a model that `kf.quantize_model` made"
-        raise ValueError(arguments.message("model", allowed, model.name))
-    return made
-
-
-class _Stripper(rewrite.Rewriter):
-    """Rebuilds a model without what quantizes it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found = False
-        self._wrapped: list[tuple[QuantizeWrapper, Any]] = []
-
-    def run(self, model: Any) -> Any:
-        """The plain model, its kernels on their grids."""
-        made = super().run(model)
-        for wrapper, copy in self._wrapped:
-            wrapper.put_weights(copy)
-        return made
-
-    def call(
-        self, path: str, node: GraphNode, args: Sequence[Any], kwargs: dict[str, Any]
-    ) -> Any:
-        """Nothing, for a fake quantizer."""
-        if isinstance(node.operation, FakeQuantize):
-            self.found = True
-            return args[0]
-        return super().call(path, node, args, kwargs)
-
-    def replace(self, path: str, layer: Any) -> Any:
-        """What was wrapped."""
-        if not isinstance(layer, QuantizeWrapper):
-            return None
-        self.found = True
-        copy = self.copied(layer.layer)
-        self._wrapped.append((layer, copy))
-        return copy

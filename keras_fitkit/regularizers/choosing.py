@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras_fitkit._core import rewrite
+from keras_fitkit._core import expansion
 from keras_fitkit._core.graph import Call
 from keras_fitkit._core.selection import Choice, Selection
 
@@ -24,7 +24,7 @@ class Chosen:
     def __init__(self, model: Any, layers: Selection, exclude: Selection) -> None:
         self._layers = Choice("layers", layers)
         self._exclude = Choice("exclude", exclude)
-        found = rewrite.paths_of(model)[0]
+        found = expansion.paths_of(model)[0]
         for path, layer in found.items():
             self.takes(path, layer)
         for choice in (self._layers, self._exclude):

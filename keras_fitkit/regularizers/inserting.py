@@ -9,11 +9,11 @@ from typing import Any
 import keras
 from keras import layers
 
-from keras_fitkit._core import graph, rewrite
+from keras_fitkit._core import expansion, graph
 from keras_fitkit._core._private import GraphNode
 from keras_fitkit._core.graph import Call
 from keras_fitkit._core.rewrite import Replacement, Rewriter
-from keras_fitkit.regularizers import augmenting, configs, placing
+from keras_fitkit.regularizers import augmenting, configs, layer_kinds, placing
 from keras_fitkit.regularizers.adjustable import AdjustableDropout, AdjustableNoise
 from keras_fitkit.regularizers.choosing import Chosen, is_outside
 from keras_fitkit.regularizers.preset import Preset
@@ -54,7 +54,7 @@ class _Drop:
         whole = isinstance(before, keras.layers.Layer)  # and not one of keras.ops
         return AdjustableDropout(
             self.rate,
-            parts=placing.PARTS[self.place.kind],
+            parts=layer_kinds.PARTS[self.place.kind],
             data_format=format_,
             name=name,
             dtype=(before if whole else self.place.layer).dtype_policy,
@@ -108,7 +108,7 @@ class Inserter(Rewriter):
         there = {
             one.key: one
             for one in self._dropouts.values()
-            if placing.kind_of(one) == placing.DEPTH
+            if layer_kinds.kind_of(one) == layer_kinds.DEPTH
         }
         new = {one.call.key: one for one in placing.branches(model)}
         ends = [
@@ -201,7 +201,7 @@ class Inserter(Rewriter):
 
     def replace(self, path: str, layer: Any) -> Replacement | None:
         """The layer with another configuration, where it gets one."""
-        if placing.is_dropout(layer):
+        if layer_kinds.is_dropout(layer):
             owner = self._owners.get(id(layer))
             taken = self._chosen.takes_dropout(path, layer, owner)
             return self._rated(path, layer) if taken else None
@@ -252,9 +252,9 @@ class Inserter(Rewriter):
 
     def _rated(self, path: str, layer: Any) -> Replacement | None:
         """A dropout layer at the new rate, adjustable where Keras's can be."""
-        kind = placing.kind_of(self._dropouts[id(layer)]) or "dropout"
+        kind = layer_kinds.kind_of(self._dropouts[id(layer)]) or "dropout"
         rate = self._settings.rate(kind)
-        if rate is not None and kind == placing.DEPTH:
+        if rate is not None and kind == layer_kinds.DEPTH:
             rate = self._depths.get(id(layer))
         config = layer.get_config()
         if rate is None or "rate" not in config:
@@ -266,7 +266,7 @@ class Inserter(Rewriter):
         # As the layer drops, not as one would be put here.
         parts = "channels" if spatial else "elements"
         if shape is not None:
-            parts = placing.PARTS[kind]
+            parts = layer_kinds.PARTS[kind]
         known = shape is None or parts != "elements"
         if not spatial and not (type(layer) is layers.Dropout and known):
             return type(layer).from_config({**config, "rate": rate})
@@ -284,7 +284,7 @@ def _frozen_models(model: Any) -> tuple[str, ...]:
     """The beginnings of the paths of what is in nested models that are frozen."""
     return tuple(
         f"{path}/"
-        for path, layer in rewrite.paths_of(model)[0].items()
+        for path, layer in expansion.paths_of(model)[0].items()
         if isinstance(layer, keras.Model) and not layer.trainable
     )
 

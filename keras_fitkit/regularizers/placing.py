@@ -6,90 +6,11 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-import keras
 from keras import layers
 
 from keras_fitkit._core import graph
 from keras_fitkit._core.graph import Call, Graph
-from keras_fitkit.regularizers.adjustable import AdjustableDropout
-
-CONVOLUTIONS = (
-    layers.Conv1D,
-    layers.Conv2D,
-    layers.Conv3D,
-    layers.Conv1DTranspose,
-    layers.Conv2DTranspose,
-    layers.Conv3DTranspose,
-    layers.DepthwiseConv1D,
-    layers.DepthwiseConv2D,
-    layers.SeparableConv1D,
-    layers.SeparableConv2D,
-)
-RECURRENT = (layers.RNN, layers.Bidirectional)
-ATTENTION = (layers.MultiHeadAttention, layers.GroupQueryAttention)
-POOLING = (
-    layers.GlobalAveragePooling1D,
-    layers.GlobalAveragePooling2D,
-    layers.GlobalAveragePooling3D,
-    layers.GlobalMaxPooling1D,
-    layers.GlobalMaxPooling2D,
-    layers.GlobalMaxPooling3D,
-)
-DROPOUTS = (
-    layers.Dropout,
-    layers.SpatialDropout1D,
-    layers.SpatialDropout2D,
-    layers.SpatialDropout3D,
-    layers.AlphaDropout,
-    layers.GaussianDropout,
-    AdjustableDropout,
-)
-NORMS = (
-    layers.BatchNormalization,
-    layers.LayerNormalization,
-    layers.GroupNormalization,
-    layers.RMSNormalization,
-)
-# Whole examples of a branch, whoever wrote the layer.
-DEPTHS = ("StochasticDepth", "DropPath")
-DEPTH = "stochastic_depth"
-# What each kind of dropout drops as one, for `AdjustableDropout`.
-PARTS = {"dropout": "elements", "spatial_dropout": "channels", DEPTH: "examples"}
-# Gates, and what is a distribution: dropping parts of them means something else.
-NOT_HIDDEN = ("linear", "sigmoid", "hard_sigmoid", "softmax", "log_softmax")
-ACTIVATIONS = (
-    layers.Activation,
-    layers.ReLU,
-    layers.LeakyReLU,
-    layers.PReLU,
-    layers.ELU,
-)
-# By the class names of Keras's symbolic operations.
-OPERATIONS = (
-    "Relu",
-    "Relu6",
-    "Gelu",
-    "Silu",
-    "Elu",
-    "Selu",
-    "LeakyRelu",
-    "HardSilu",
-    "Tanh",
-    "Softplus",
-    "Mish",
-    "Celu",
-)
-# Between features and their dropout.
-KEEPERS = (
-    *NORMS,
-    *ACTIVATIONS,
-    layers.Flatten,
-    layers.Reshape,
-    layers.MaxPooling1D,
-    layers.MaxPooling2D,
-    layers.AveragePooling1D,
-    layers.AveragePooling2D,
-)
+from keras_fitkit.regularizers import layer_kinds as kinds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +39,7 @@ def places(model: Any) -> list[Place]:
     result: dict[int, Place] = {}
     refused: set[int] = set()
     for call in found.nodes:
-        kind = _kind(call)
+        kind = kinds.feature_kind(call)
         if kind is None:
             continue
         end = _after_norms(found, call)
@@ -127,7 +48,7 @@ def places(model: Any) -> list[Place]:
         if not free or _is_gate(found, call) or _is_dropped(found, end, owner):
             refused.add(end.key)
         elif owner is not None:
-            spatial = isinstance(_inner(owner.operation), CONVOLUTIONS)
+            spatial = isinstance(kinds.inner(owner.operation), kinds.CONVOLUTIONS)
             here = "spatial_dropout" if spatial and kind != "pooling" else "dropout"
             frozen = _is_frozen(found, end, owner)
             result[end.key] = Place(end, owner.path, owner.operation, here, frozen)
@@ -147,12 +68,14 @@ def branches(model: Any) -> list[Place]:
             continue
         end = _branch_end(found, call)
         producer = None if end is None else found.producer(end)
-        if producer is None or kind_of(producer) == DEPTH:
+        if producer is None or kinds.kind_of(producer) == kinds.DEPTH:
             continue
         owner = _owner(found, producer)
         if owner is not None:
             frozen = _is_frozen(found, call, owner)
-            result.append(Place(producer, owner.path, owner.operation, DEPTH, frozen))
+            result.append(
+                Place(producer, owner.path, owner.operation, kinds.DEPTH, frozen)
+            )
     return result
 
 
@@ -160,7 +83,7 @@ def _branch_end(found: Graph[Call], call: Call) -> Any:
     """The term of a sum that is the residual branch, the other being the shortcut."""
     first, second = call.inputs
     for skip, end in ((first, second), (second, first)):
-        if any(_weighty(one) for one in found.between(skip, end)):
+        if any(kinds.has_kernel(one) for one in found.between(skip, end)):
             return end
     # A shortcut with a projection: the branch has more kernels than it.
     before = [_before(found, one) for one in (first, second)]
@@ -168,7 +91,7 @@ def _branch_end(found: Graph[Call], call: Call) -> Any:
     if not common:
         return None
     inside = [found.between(common[-1].outputs[0], end) for end in (first, second)]
-    counts = [sum(map(_weighty, calls)) for calls in inside]
+    counts = [sum(map(kinds.has_kernel, calls)) for calls in inside]
     # A pooled shortcut has no kernel; one whose calls are not known has no calls.
     if not all(inside) or counts[0] == counts[1]:
         return None
@@ -188,34 +111,7 @@ def _before(found: Graph[Call], tensor: Any) -> set[int]:
 
 def dropouts(model: Any) -> list[Call]:
     """The calls of layers that drop something already."""
-    return [one for one in graph.flat(model).nodes if is_dropout(one.operation)]
-
-
-def is_dropout(layer: Any) -> bool:
-    """Whether a layer drops something, of Keras, of this package or of a block."""
-    return isinstance(layer, DROPOUTS) or type(layer).__name__ in DEPTHS
-
-
-def kind_of(call: Call) -> str | None:
-    """What a dropout layer drops, in the words of `Place.kind`; None for no dropout."""
-    layer = call.operation
-    if not is_dropout(layer):
-        return None
-    if type(layer).__name__ in DEPTHS:
-        return DEPTH
-    if isinstance(layer, AdjustableDropout):
-        return {parts: kind for kind, parts in PARTS.items()}[layer.parts]
-    shape = getattr(layer, "noise_shape", None)
-    if shape is not None and len(shape) > 1:
-        if all(size == 1 for size in shape[1:]):
-            return DEPTH
-        if len(shape) > 2 and all(size == 1 for size in shape[1:-1]):
-            return "spatial_dropout"
-    sizes = call.inputs[0].shape[1:]
-    # Pooled features may keep their axes: 1 x 1 x channels is a row.
-    images = len(sizes) > 2 and sum(size != 1 for size in sizes) > 1
-    spatial = type(layer).__name__.startswith("SpatialDropout")
-    return "spatial_dropout" if images or spatial else "dropout"
+    return [one for one in graph.flat(model).nodes if kinds.is_dropout(one.operation)]
 
 
 def owners(model: Any) -> dict[int, Call]:
@@ -223,7 +119,7 @@ def owners(model: Any) -> dict[int, Call]:
     found = graph.flat(model)
     result: dict[int, Call] = {}
     for call in found.nodes:
-        owner = _owner(found, call) if is_dropout(call.operation) else None
+        owner = _owner(found, call) if kinds.is_dropout(call.operation) else None
         if owner is not None:
             result.setdefault(id(call.operation), owner)
     return result
@@ -241,47 +137,13 @@ def _is_frozen(found: Graph[Call], end: Call, owner: Call) -> bool:
         seen.add(call.key)
         if _is_trained(call.operation):
             return False
-        if not _weighty(call):
+        if not kinds.has_kernel(call):
             waiting += found.consumers(call)
     return True
 
 
 def _is_trained(layer: Any) -> bool:
     return bool(getattr(layer, "trainable_variables", None))
-
-
-def _kind(call: Call) -> str | None:
-    layer = _inner(call.operation)
-    if isinstance(layer, POOLING):
-        return "pooling"
-    if isinstance(layer, (*RECURRENT, *ATTENTION)):
-        return "layer"
-    if isinstance(layer, ACTIVATIONS):
-        function = getattr(layer, "activation", None)
-        return None if _name(function) in NOT_HIDDEN else "activation"
-    if isinstance(layer, (layers.Dense, layers.EinsumDense, *CONVOLUTIONS)):
-        return None if _name(layer.activation) in NOT_HIDDEN else "layer"
-    return "activation" if type(layer).__name__ in OPERATIONS else None
-
-
-def _inner(layer: Any) -> Any:
-    while isinstance(layer, layers.TimeDistributed):
-        layer = layer.layer
-    return layer
-
-
-def _name(function: Any) -> str:
-    return str(getattr(function, "__name__", "layer"))
-
-
-def _weighty(call: Call) -> bool:
-    """Whether a call has a kernel: no norm, no activation."""
-    layer = _inner(call.operation)
-    if not isinstance(layer, keras.layers.Layer) or isinstance(
-        layer, (*NORMS, *ACTIVATIONS, *DROPOUTS)
-    ):
-        return False
-    return bool(layer.trainable_variables or layer.non_trainable_variables)
 
 
 def head(found: Graph[Call]) -> Iterator[Call]:
@@ -293,7 +155,7 @@ def head(found: Graph[Call]) -> Iterator[Call]:
             continue
         seen.add(call.key)
         yield call
-        if not _weighty(call):
+        if not kinds.has_kernel(call):
             waiting += call.inputs
 
 
@@ -312,7 +174,7 @@ def _owner(found: Graph[Call], call: Call) -> Call | None:
     waiting, seen = [call], set()
     while waiting:
         one = waiting.pop(0)
-        if _weighty(one):
+        if kinds.has_kernel(one):
             return one
         if one.key in seen:
             continue
@@ -343,12 +205,12 @@ def _is_dropped(found: Graph[Call], call: Call, owner: Call | None) -> bool:
     waiting = [*found.consumers(call)]
     while waiting:
         one = waiting.pop()
-        if is_dropout(one.operation):
+        if kinds.is_dropout(one.operation):
             return True
-        if isinstance(one.operation, KEEPERS):
+        if isinstance(one.operation, kinds.KEEPERS):
             waiting += found.consumers(one)
     while call is not owner:
-        if is_dropout(call.operation):
+        if kinds.is_dropout(call.operation):
             return True
         before = found.producer(call.inputs[0]) if call.inputs else None
         if before is None:

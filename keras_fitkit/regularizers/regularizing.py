@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from keras_fitkit._core import arguments, rewrite, selection
+from keras_fitkit._core import arguments, expansion, selection
 from keras_fitkit._core.layers import check_keras_model, leaf_layers
 from keras_fitkit._core.selection import Selection
 from keras_fitkit.regularizers import augmenting, opening, presets
@@ -116,7 +116,7 @@ def regularize(
         hint = "Call it twice: first to take out, then to put in."
         allowed = "alone: it takes regularization away"
         raise ValueError(arguments.message("preset", allowed, preset, hint))
-    plain, layers, exclude = rewrite.without_blocks(
+    plain, layers, exclude = expansion.without_blocks(
         source,
         ("layers", layers),
         ("exclude", exclude),

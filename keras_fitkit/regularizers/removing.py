@@ -9,7 +9,7 @@ from keras import layers
 
 from keras_fitkit._core._private import GraphNode
 from keras_fitkit._core.rewrite import Replacement, Rewriter
-from keras_fitkit.regularizers import configs, placing
+from keras_fitkit.regularizers import configs, layer_kinds, placing
 from keras_fitkit.regularizers.adjustable import AdjustableNoise
 from keras_fitkit.regularizers.choosing import Chosen
 from keras_fitkit.regularizers.report import RegularizedLayer
@@ -50,7 +50,7 @@ class Remover(Rewriter):
     ) -> Any:
         """The call, or what goes into it."""
         layer = node.operation
-        if placing.is_dropout(layer):
+        if layer_kinds.is_dropout(layer):
             owner = self._owners.get(id(layer))
             gone = self._chosen.takes_dropout(path, layer, owner)
         else:
@@ -64,7 +64,7 @@ class Remover(Rewriter):
 
     def replace(self, path: str, layer: Any) -> Replacement | None:
         """The layer without penalties and rates of its own."""
-        if placing.is_dropout(layer) or not self._chosen.takes(path, layer):
+        if layer_kinds.is_dropout(layer) or not self._chosen.takes(path, layer):
             return None
         config, done = configs.without(layer.get_config())
         if not done:

@@ -16,11 +16,11 @@ from keras_fitkit._core.rows import take
 from keras_fitkit.quantization import run_litert
 from keras_fitkit.report import evaluation, litert_reading, measuring
 from keras_fitkit.report.energy import EnergyModel
-from keras_fitkit.report.evaluation import PairedTest
 from keras_fitkit.report.figures import ModelFigures
 from keras_fitkit.report.forgotten import Forgotten, forgotten
 from keras_fitkit.report.latency import LatencyReport
 from keras_fitkit.report.measure_latency import interleaved, machine
+from keras_fitkit.report.metric_values import MetricValue, PairedTest
 
 RUNS, BATCH = 50, 256
 NO_DATA, NO_LATENCY = "no data", "latency=False"
@@ -246,7 +246,7 @@ def _by_keras(models: Mapping[str, Any], x: Any, y: Any, rows: int) -> Judged:
             continue
         told = one.evaluate(x, y, batch_size=256, verbose=0, return_dict=True)
         metrics[name] = tuple(
-            evaluation.MetricValue(key, float(value), None, None, "", why)
+            MetricValue(key, float(value), None, None, "", why)
             for key, value in told.items()
         )
     if without:

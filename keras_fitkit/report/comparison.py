@@ -16,10 +16,11 @@ from keras_fitkit.report.compression_results import (
     resolution,
     timing,
 )
-from keras_fitkit.report.evaluation import PairedTest, main_measure
+from keras_fitkit.report.evaluation import main_measure
 from keras_fitkit.report.figures import ADDED, LABELS, ModelFigures, cell
 from keras_fitkit.report.forgotten import Forgotten
 from keras_fitkit.report.latency import LatencyReport
+from keras_fitkit.report.metric_values import PairedTest
 
 COLUMNS = (
     "num_params",

@@ -8,10 +8,10 @@ from typing import Any
 
 from keras_fitkit.report import statistics, tables
 from keras_fitkit.report.comparing import NOT_ASKED
-from keras_fitkit.report.evaluation import PairedTest
 from keras_fitkit.report.figures import ADDED, ROWS, ModelFigures, cell
 from keras_fitkit.report.forgotten import Forgotten
 from keras_fitkit.report.latency import LatencyReport
+from keras_fitkit.report.metric_values import PairedTest
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

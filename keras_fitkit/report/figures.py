@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from keras_fitkit.report import tables
-from keras_fitkit.report.evaluation import MetricValue
 from keras_fitkit.report.latency import Latency
+from keras_fitkit.report.metric_values import MetricValue
 from keras_fitkit.report.sizes import bytes_text
 from keras_fitkit.report.storage import WeightStorage
 

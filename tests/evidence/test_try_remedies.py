@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import keras_fitkit as kf
-from keras_fitkit.evidence import remedies, trial
+from keras_fitkit.evidence import judging, remedies
 from keras_fitkit.evidence.trial_files import TrialRun
 from tests.evidence.models import EAGER, hidden, line, linear
 
@@ -182,7 +182,7 @@ def test_early_stopping_is_judged_where_the_other_seeds_stop():
     class Bare:
         overlap = 0.0
 
-    found = trial._early(remedies.CATALOGUE["early-stopping"], Bare(), runs, 9.0)
+    found = judging._early(remedies.CATALOGUE["early-stopping"], Bare(), runs, 9.0)
     assert found.losses == (2.0, 3.0)
     assert found.changes == found.test_changes == (2.0 - 4.0, 3.0 - 4.5)
     assert found.best_losses == (1.0, 1.5)

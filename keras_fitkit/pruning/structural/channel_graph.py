@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_fitkit._core import rewrite
+from keras_fitkit._core import expansion
 from keras_fitkit.pruning.structural import rules
 from keras_fitkit.pruning.structural.labels import Ids
 from keras_fitkit.pruning.structural.walk import IN, OUT, Binding, Walk
@@ -96,7 +96,7 @@ class ChannelGraph:
     """
 
     def __init__(self, model: Any, allow_inexact: bool = False) -> None:
-        self.model, self.expanded = rewrite.expanded(model)
+        self.model, self.expanded = expansion.expanded(model)
         self.walk = Walk(rules.rule_of, allow_inexact)
         self.walk.run(self.model)
         self.groups = self._groups()

@@ -9,8 +9,8 @@ ReLU and max pooling do not).
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -21,17 +21,17 @@ from keras_fitkit._core import arrays, graph
 from keras_fitkit._core._private import GraphNode
 from keras_fitkit.pruning.structural import (
     elementwise_rules,
-    kernel_rules,
     layer_rules,
     moving_rules,
 )
 from keras_fitkit.pruning.structural.channel_graph import ChannelGraph
+from keras_fitkit.pruning.structural.constant_layers import (
+    Known,
+    Weights,
+    batch_norm,
+    rule_of,
+)
 from keras_fitkit.pruning.structural.labels import Axes
-
-Values: TypeAlias = npt.NDArray[np.float64]
-# Along the one labelled axis of a tensor; None for a tensor that has none, or several.
-Known: TypeAlias = "Values | None"
-Weights: TypeAlias = Callable[[Any], npt.NDArray[Any]]
 
 
 class Constants:
@@ -75,13 +75,13 @@ class Constants:
         labels = self._found.walk.tensors[graph.key_of(node)]
         if _is_sum(layer):
             self._note_zeros(node, inputs)
-        kernel = _KERNELS.get(_family(layer))
+        kernel = rule_of(layer)
         if kernel is not None:
             return [self._of_kernel(kernel, node, inputs[0], labels[0])]
         if isinstance(layer, layers.BatchNormalization):
             axis = layer.axis % len(labels[0])
             alone = _only(labels[0]) == axis
-            return [_batch_norm(self._weights, layer, inputs[0]) if alone else None]
+            return [batch_norm(self._weights, layer, inputs[0]) if alone else None]
         if not _is_plain(layer):
             return [None for _ in node.outputs]
         return [
@@ -165,12 +165,6 @@ class Constants:
         return _only(self._found.walk.labels_of(tensor))
 
 
-def _family(layer: Any) -> Any:
-    return kernel_rules.RULES.get(type(layer)) or (
-        kernel_rules.convolution if type(layer).__name__ == "GroupedConv2D" else None
-    )
-
-
 def _is_plain(operation: Any) -> bool:
     """Whether it works element by element, moves elements, or pools them."""
     kind = type(operation)
@@ -244,117 +238,3 @@ def _filled(tensor: Any, axis: int | None, values: Known) -> Any:
         return np.full(shape, np.nan, "float32")
     view = [-1 if place == axis else 1 for place in range(len(shape))]
     return np.broadcast_to(values.reshape(view), shape).astype("float32")
-
-
-def _batch_norm(weights: Weights, layer: Any, given: Known) -> Known:
-    mean, variance = weights(layer.moving_mean), weights(layer.moving_variance)
-    factor = 1 / np.sqrt(variance.astype(np.float64) + layer.epsilon)
-    if layer.gamma is not None:
-        factor = factor * weights(layer.gamma)
-    shift = 0.0 if layer.beta is None else weights(layer.beta).astype(np.float64)
-    known = np.full(len(mean), np.nan) if given is None else given
-    return np.where(factor == 0, shift, (known - mean) * factor + shift)
-
-
-def _activate(layer: Any, values: Values) -> Values:
-    function = layer.activation
-    if getattr(function, "__name__", "linear") == "linear":
-        return values
-    if not elementwise_rules.is_elementwise(function):
-        return np.full(len(values), np.nan)
-    found = function(keras.ops.convert_to_tensor(values.astype("float32")))
-    return np.asarray(arrays.to_numpy(found), np.float64)
-
-
-def _contracted(kernel: Any, given: Known, bias: Any, edges: bool) -> Values:
-    """Sums over constants.
-
-    Args:
-        kernel: shape (places, inputs, outputs).
-        given: of the inputs.
-        bias: of the outputs, or None.
-        edges: whether some places may meet padding in place of the input.
-    """
-    used = (kernel != 0).any(0)  # (inputs, outputs)
-    known = np.full(kernel.shape[1], np.nan) if given is None else given
-    usable = (known == 0) if edges else ~np.isnan(known)
-    constant = ~(used & ~usable[:, None]).any(0)
-    total = np.nan_to_num(known) @ kernel.sum(0, dtype=np.float64)
-    total = total if bias is None else total + bias
-    return np.where(constant, total, np.nan)
-
-
-def _bias(weights: Weights, layer: Any) -> Any:
-    return None if layer.bias is None else weights(layer.bias).astype(np.float64)
-
-
-def _dense(weights: Weights, layer: Any, given: Known) -> Known:
-    kernel = weights(layer.kernel)[None]
-    return _activate(layer, _contracted(kernel, given, _bias(weights, layer), False))
-
-
-def _convolution(weights: Weights, layer: Any, given: Known) -> Known:
-    kernel, bias = weights(layer.kernel), _bias(weights, layer)
-    flat = kernel.reshape(-1, *kernel.shape[-2:])
-    if layer.groups > 1:
-        flat = _of_groups(flat, layer.groups)
-    return _activate(layer, _contracted(flat, given, bias, layer.padding != "valid"))
-
-
-def _of_groups(flat: Any, groups: int) -> Any:
-    """The kernel of the convolution without groups that computes the same."""
-    places, each, outputs = flat.shape
-    full = np.zeros((places, each * groups, outputs), flat.dtype)
-    per = outputs // groups
-    for group in range(groups):
-        rows = slice(group * each, (group + 1) * each)
-        columns = slice(group * per, (group + 1) * per)
-        full[:, rows, columns] = flat[:, :, columns]
-    return full
-
-
-def _transposed(weights: Weights, layer: Any, given: Known) -> Known:
-    kernel = np.swapaxes(weights(layer.kernel), -1, -2)
-    flat = kernel.reshape(-1, *kernel.shape[-2:])
-    return _activate(layer, _contracted(flat, given, _bias(weights, layer), True))
-
-
-def _depthwise(weights: Weights, layer: Any, given: Known) -> Known:
-    kernel, bias = weights(layer.kernel), _bias(weights, layer)
-    sums = kernel.reshape(-1, *kernel.shape[-2:])
-    used = (sums != 0).any(0).reshape(-1)
-    known = np.full(kernel.shape[-2], np.nan) if given is None else given
-    spread = np.repeat(known, layer.depth_multiplier)
-    usable = (spread == 0) if layer.padding != "valid" else ~np.isnan(spread)
-    total = np.nan_to_num(spread) * sums.sum(0, dtype=np.float64).reshape(-1)
-    total = total if bias is None else total + bias
-    return _activate(layer, np.where(~used | usable, total, np.nan))
-
-
-def _separable(weights: Weights, layer: Any, given: Known) -> Known:
-    kernel = weights(layer.depthwise_kernel)
-    sums = kernel.reshape(-1, *kernel.shape[-2:])
-    used = (sums != 0).any(0).reshape(-1)
-    known = np.full(kernel.shape[-2], np.nan) if given is None else given
-    spread = np.repeat(known, layer.depth_multiplier)
-    usable = (spread == 0) if layer.padding != "valid" else ~np.isnan(spread)
-    total = np.nan_to_num(spread) * sums.sum(0, dtype=np.float64).reshape(-1)
-    between = np.where(~used | usable, total, np.nan)
-    point = weights(layer.pointwise_kernel)
-    flat = point.reshape(-1, *point.shape[-2:])
-    return _activate(layer, _contracted(flat, between, _bias(weights, layer), False))
-
-
-def _embedding(weights: Weights, layer: Any, given: Known) -> Known:
-    table = weights(layer.embeddings).astype(np.float64)
-    return np.where((table == table[:1]).all(0), table[0], np.nan)
-
-
-_KERNELS: dict[Any, Any] = {
-    kernel_rules.dense: _dense,
-    kernel_rules.convolution: _convolution,
-    kernel_rules.transposed: _transposed,
-    kernel_rules.depthwise: _depthwise,
-    kernel_rules.separable: _separable,
-    kernel_rules.embedding: _embedding,
-}

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_fitkit._core import arrays
-from keras_fitkit.pruning.structural import kernel_rules, layer_rules
+from keras_fitkit.pruning.structural import kernel_rules, recurrent_rules
 from keras_fitkit.pruning.structural.channel_graph import IN, ChannelGraph, Group
 from keras_fitkit.pruning.structural.constants import Constants
 from keras_fitkit.pruning.structural.labels import Ids
@@ -117,7 +117,7 @@ def _foldable(
     size = binding.variable.shape[axis]
     calls = constants.inputs.get(id(binding.layer), [])
     rule = kernel_rules.RULES.get(type(binding.layer))
-    if type(binding.layer) in layer_rules.GATES or rule is None or not calls:
+    if type(binding.layer) in recurrent_rules.GATES or rule is None or not calls:
         return np.zeros(size, bool)
     rows = [one[0] for one in calls]
     if any(one is None or len(one) != size for one in rows):

@@ -7,11 +7,13 @@ from typing import Any
 from keras import layers
 
 from keras_fitkit.pruning.structural import (
+    attention_rules,
     elementwise_rules,
     kernel_rules,
     layer_rules,
     moving_rules,
     product_rules,
+    recurrent_rules,
 )
 
 BY_TYPE: dict[type, Any] = {
@@ -19,6 +21,8 @@ BY_TYPE: dict[type, Any] = {
     **moving_rules.RULES,
     **kernel_rules.RULES,
     **layer_rules.RULES,
+    **recurrent_rules.RULES,
+    **attention_rules.RULES,
     **product_rules.RULES,
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -60,6 +61,12 @@ class Site:
     def output_shape(self, place: int = 0) -> tuple[int | None, ...]:
         """Of an output."""
         return tuple(self.node.outputs[place].shape)
+
+    def arguments(self) -> dict[str, Any]:
+        """What the layer is called with, by name."""
+        symbols = {id(one): one for one in self.node.inputs}
+        args, kwargs = self.node.arguments(symbols)
+        return dict(inspect.signature(self.layer.call).bind(*args, **kwargs).arguments)
 
     def bare(self) -> list[Axes]:
         """Outputs without labels."""

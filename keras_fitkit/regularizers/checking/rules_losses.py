@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_fitkit._core import finite, graph
-from keras_fitkit.regularizers import placing
+from keras_fitkit.regularizers import layer_kinds, placing
 from keras_fitkit.regularizers.checking.losses import Loss
 from keras_fitkit.regularizers.checking.report import Finding
 from keras_fitkit.regularizers.checking.subject import CannotCheck, Head, Subject
@@ -93,7 +93,7 @@ def dropout_at_the_end(subject: Subject) -> Iterator[Finding]:
     found = graph.flat(subject.model)
     for call in placing.head(found):
         rate = getattr(call.operation, "rate", None)
-        if placing.is_dropout(call.operation) and rate != 0:
+        if layer_kinds.is_dropout(call.operation) and rate != 0:
             told = "" if rate is None else f" of {rate:g}"
             text = f"the dropout{told} '{call.path}' comes after the last layer with "
             text += "weights: it takes answers away, not features"

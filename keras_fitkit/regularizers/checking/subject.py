@@ -9,11 +9,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_fitkit._core import arrays, graph, train_sample
+from keras_fitkit._core import arrays, train_sample
 from keras_fitkit._core import rows as of_rows
-from keras_fitkit._core.layers import leaf_layers
 from keras_fitkit._core.train_sample import TrainSample
-from keras_fitkit.regularizers.checking import losses
+from keras_fitkit.regularizers.checking import ends, losses
 from keras_fitkit.regularizers.checking.losses import Loss
 
 ROWS = 2048  # looked at, of training and of validation
@@ -21,31 +20,6 @@ CALLED = 64  # given to the model
 PROBED = 1e4  # times the rows: what a linear output does not bear within [0, 1]
 HASHED = 20_000  # compared with validation, where the data are arrays
 HASHED_BYTES = 200_000_000
-SCALING = (
-    keras.layers.Rescaling,
-    keras.layers.Normalization,
-    keras.layers.BatchNormalization,
-    keras.layers.LayerNormalization,
-    keras.layers.GroupNormalization,
-    keras.layers.RMSNormalization,
-    keras.layers.UnitNormalization,
-    keras.layers.Lambda,
-)
-# They leave the values as they are.
-PASSING = (
-    keras.layers.Dropout,
-    keras.layers.GaussianNoise,
-    keras.layers.Reshape,
-    keras.layers.Flatten,
-    keras.layers.Permute,
-    keras.layers.Resizing,
-    keras.layers.CenterCrop,
-    keras.layers.ZeroPadding2D,
-    keras.layers.MaxPooling2D,
-    keras.layers.AveragePooling2D,
-    keras.layers.Concatenate,
-    keras.layers.Masking,
-)
 
 
 class CannotCheck(Exception):
@@ -153,7 +127,7 @@ class Subject:
             names = (
                 ["x"] if len(leaves) == 1 else [f"x[{i}]" for i in range(len(leaves))]
             )
-        uses = _uses(self.model, names)
+        uses = ends.uses(self.model, names)
         return [
             Input(name, np.asarray(leaf), use)
             for name, leaf, use in zip(names, leaves, uses, strict=True)
@@ -165,7 +139,7 @@ class Subject:
         if not self.model.built:
             raise CannotCheck("the model is not built: give it an `Input`")
         values = self._outputs()
-        last = _last(self.model)
+        last = ends.last_activations(self.model)
         count = len(values) if values else len(last) or 1
         names = list(getattr(self.model, "output_names", None) or [])
         y = None if self.sample is None else self.labels
@@ -280,88 +254,3 @@ def _whole(data: Any, place: int, looked_at: Any) -> Any:
     if size * count > HASHED_BYTES:
         return looked_at
     return of_rows.take(parts[place], slice(None))
-
-
-def _last(model: Any) -> list[tuple[str | None, str, int | None]]:
-    """The last activation of each output, its layer and the units, from the graph."""
-    if not graph.is_functional(model):
-        return []
-    found = graph.flat(model)
-    return [_activation_of(found, tensor) for tensor in found.outputs]
-
-
-def _activation_of(found: Any, tensor: Any) -> tuple[str | None, str, int | None]:
-    units = tensor.shape[-1] if len(tensor.shape) > 1 else None
-    call = found.producer(tensor)
-    while call is not None and isinstance(
-        call.operation, (*PASSING, keras.layers.Identity, keras.layers.Activation)
-    ):
-        name = _name_of(getattr(call.operation, "activation", None))
-        if isinstance(call.operation, keras.layers.Activation) and name != "linear":
-            return name, call.path, units
-        call = found.producer(call.inputs[0])
-    if call is None:
-        return None, "", units
-    layer = call.operation
-    if isinstance(layer, keras.layers.Softmax):
-        return "softmax", call.path, units
-    if isinstance(layer, keras.layers.ReLU):
-        return "relu", call.path, units
-    while isinstance(layer, keras.layers.TimeDistributed):
-        layer = layer.layer
-    if isinstance(layer, (keras.layers.Dense, keras.layers.EinsumDense)) or (
-        "Conv" in type(layer).__name__ and hasattr(layer, "activation")
-    ):
-        return _name_of(layer.activation), call.path, units
-    known = {"Softmax": "softmax", "Sigmoid": "sigmoid", "Relu": "relu", "Tanh": "tanh"}
-    return known.get(type(layer).__name__), call.path, units
-
-
-def _name_of(function: Any) -> str:
-    return str(getattr(function, "__name__", "") or type(function).__name__)
-
-
-def _uses(model: Any, names: list[str]) -> list[str]:
-    count = len(names)
-    if model.built and graph.is_functional(model) and len(model.inputs) == count:
-        found = graph.flat(model)
-        uses = [_use(found, tensor) for tensor in model.inputs]
-        # A dict of rows is in the order of its keys, the inputs are in their own.
-        by_name = {
-            tensor.name: use for tensor, use in zip(model.inputs, uses, strict=True)
-        }
-        return [by_name.get(name, use) for name, use in zip(names, uses, strict=True)]
-    kinds = [layer for _, layer in leaf_layers(model)]
-    if any(isinstance(one, keras.layers.Embedding) for one in kinds):
-        return ["tokens"] * count
-    first = kinds[:1]
-    scales = any(isinstance(one, SCALING[:2]) for one in kinds)
-    scales = scales or any(isinstance(one, SCALING) for one in first)
-    return ["scaled" if scales else "plain"] * count
-
-
-def _use(found: Any, tensor: Any) -> str:
-    waiting, uses = [tensor], set()
-    while waiting:
-        for call in found.users(waiting.pop()):
-            layer = call.operation
-            if isinstance(layer, keras.layers.Embedding):
-                uses.add("tokens")
-            elif isinstance(layer, PASSING) or (
-                type(layer).__name__.startswith("Random")
-                and type(layer).__name__ != "RandomFourierFeatures"
-            ):
-                waiting += call.outputs
-            else:
-                uses.add("scaled" if _may_scale(layer) else "plain")
-    return next((one for one in ("tokens", "plain") if one in uses), "scaled")
-
-
-def _may_scale(layer: Any) -> bool:
-    """Whether what comes out is scaled, or nobody can tell: arithmetic, own layers."""
-    if not isinstance(layer, keras.layers.Layer) or isinstance(layer, SCALING):
-        return True
-    inside = [one for _, one in leaf_layers(layer)]
-    if any(isinstance(one, SCALING) for one in inside):
-        return True
-    return not (layer.trainable_variables or layer.non_trainable_variables)
