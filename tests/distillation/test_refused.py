@@ -117,6 +117,19 @@ def test_nan_from_the_teacher_whatever_the_data_are(kind):
         same(weights(student), before)
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() == "torch", reason="Keras takes one step at a time there"
+)
+def test_nan_from_the_teacher_in_several_steps_at_once():
+    """By the second step the student has it of the teacher: inputs are not blamed."""
+    made = kf.Distiller(
+        lambda x: keras.ops.log(x[:, :3] * 0 - 1), classes(3), SOFT(), from_logits=True
+    )
+    made.compile("sgd", LABEL_LOSS, run_eagerly=True, steps_per_execution=2)
+    with pytest.raises(ValueError, match=r"`teacher` must be a model whose outputs ar"):
+        made.fit(generator(), steps_per_epoch=2, verbose=0)
+
+
 def test_the_heads_do_not_go_together():
     with pytest.raises(
         ValueError, match=r"`activation` must be 'softmax' or 'sigmoid'"
