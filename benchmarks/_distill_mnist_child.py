@@ -12,8 +12,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 from _child import serve
+from _distill_nets import LAYERS, MEAN, averaged, by_number, dense_net, numbered
 from _distill_rows import (
     DROPOUT,
+    HEARD,
     HINT,
     LAST_RATE,
     SETTINGS,
@@ -46,6 +48,7 @@ class Trainer:
             self.data[name] = images.astype("float32") / 255.0
         self.folder = folder
         self._teachers: dict[Teacher, Any] = {}
+        self._teacher_errors: dict[Teacher, list[int]] = {}
 
     def teach(self, teacher: Mapping[str, Any], rows: list[Mapping[str, Any]]) -> float:
         """Trains a teacher and asks it what these students are to hear; CPU seconds."""
@@ -53,7 +56,7 @@ class Trainer:
         model = self._teacher(Teacher(**teacher))
         for one in rows:
             row = Row(**one)
-            if row.arm == "kf":
+            if row.arm != "plain":
                 self._cache(model, row, self._transfer_set(row)[0])
         return round(time.process_time() - cpu, 1)
 
@@ -63,7 +66,7 @@ class Trainer:
         teacher = None if row.arm == "plain" else self._teacher(row.teacher)
         begun, cpu = time.perf_counter(), time.process_time()
         keras.utils.set_random_seed(row.seed)
-        student = _net(SETTINGS[row.setting].units)
+        student = dense_net(SETTINGS[row.setting].units)
         x, y = self._transfer_set(row)
         if teacher is None:
             self._plain(student, row, x, y)
@@ -72,17 +75,20 @@ class Trainer:
         return {
             "errors": self._errors(student),
             "tested": len(self.data["y_test"]),
-            "teacher_errors": None if teacher is None else self._errors(teacher),
+            "teacher_errors": None if teacher is None else self._of(row.teacher),
             "seconds": round(time.perf_counter() - begun, 1),
             "cpu_seconds": round(time.process_time() - cpu, 1),
         }
 
     def _teacher(self, teacher: Teacher) -> Any:
-        """784-1200-1200-10 with dropout, on shifted digits; kept in a file."""
+        """784-1200-1200-10 with dropout, on shifted digits; kept in a file.
+
+        It is asked about some places of each digit.
+        """
         if teacher in self._teachers:
             return self._teachers[teacher]
         keras.utils.set_random_seed(0)
-        made = _net(1200, DROPOUT)
+        made = dense_net(1200, DROPOUT)
         path = self.folder / f"{teacher.name}.weights.h5"
         if path.exists():
             made.load_weights(path)
@@ -98,14 +104,23 @@ class Trainer:
             unfinished = path.with_name(f"unfinished_{path.name}")
             made.save_weights(unfinished)
             unfinished.replace(path)
-        self._teachers[teacher] = made
-        return made
+        self._teachers[teacher] = averaged(made, HEARD)
+        return self._teachers[teacher]
 
     def _cache(self, teacher: Any, row: Row, x: Any) -> Any:
         """What the teacher says of these images: its logits, and its hint if used."""
-        taps = [HINT] if SETTINGS[row.setting].hint else []
+        taps = [MEAN] if SETTINGS[row.setting].hint else []
         name = f"{row.teacher.name}_on_{len(x)}{'_hint' * len(taps)}.cache"
         return kf.cache_teacher(teacher, x, self.folder / name, taps=taps, verbose=0)
+
+    def _of(self, teacher: Teacher) -> list[int]:
+        """The errors of a teacher as it is heard, and of one that is asked once."""
+        if teacher not in self._teacher_errors:
+            heard = self._teacher(teacher)
+            layers = [heard.get_layer(name) for name in LAYERS]
+            found = [self._errors(heard), self._errors(keras.Sequential(layers))]
+            self._teacher_errors[teacher] = found
+        return self._teacher_errors[teacher]
 
     def _errors(self, model: Any) -> int:
         """On the test digits."""
@@ -135,23 +150,26 @@ class Trainer:
             loss = keras.losses.SparseCategoricalCrossentropy(
                 from_logits=True, ignore_class=-1
             )
+        cache = self._cache(teacher, row, x)
         if row.arm == "kf":
             losses = [kf.distillation.LogitsDistillation(setting.temperature)]
             weights = [1.0]
             if setting.hint:
-                losses.append(kf.distillation.FeatureDistillation(HINT, HINT))
+                losses.append(kf.distillation.FeatureDistillation(MEAN, HINT))
                 weights.append(setting.hint)
-            cache = self._cache(teacher, row, x)
             distiller = kf.Distiller(
                 cache, student, losses, weights, student_loss_weight=setting.share
             )
             data = cache.dataset(x, y, batch_size=setting.batch, seed=row.seed)
         else:
+            said = cache.rows(np.arange(len(x)))["logits_0"]
             soft = keras.distillation.LogitsDistillation(setting.temperature)
             distiller = keras.distillation.Distiller(
-                teacher, student, soft, student_loss_weight=setting.share
+                *by_number(said, student), soft, student_loss_weight=setting.share
             )
-            data = kf.ReproducibleDataset(x, y, batch_size=setting.batch, seed=row.seed)
+            data = kf.ReproducibleDataset(
+                numbered(x), y, batch_size=setting.batch, seed=row.seed
+            )
         _fit(distiller, data, row, loss)
 
 
@@ -165,15 +183,6 @@ def _fit(model: Any, data: Any, row: Row, loss: Any) -> None:
 def _again(rows: Any, times: int) -> Any:
     """The rows so many times: an epoch of few batches costs more than its steps."""
     return np.concatenate([rows] * times)
-
-
-def _net(units: int, dropout: float = 0.0) -> Any:
-    layers = [keras.Input((784,))]
-    for number in (1, 2):
-        layers.append(keras.layers.Dense(units, "relu", name=f"hidden{number}"))
-        if dropout:
-            layers.append(keras.layers.Dropout(dropout))
-    return keras.Sequential([*layers, keras.layers.Dense(10)])
 
 
 def _adam(steps: int, rate: float) -> Any:
