@@ -11,12 +11,12 @@ from typing import Any
 from _quality_rows import Store
 
 BATCH, LEARNING_RATE, LAST_RATE = 128, 1e-3, 0.01
-TEACHER_BATCH, TEACHER_RATE, SHIFT, DROPOUT = 256, 3e-3, 2, 0.25
+TEACHER_BATCH, TEACHER_RATE, SHIFT, DROPOUT = 256, 1e-3, 2, 0.25
 HEARD = 1  # pixels around: a teacher is heard on nine places of each digit
 SHARE = 0.1  # of the labels
 HINT = "hidden2"  # the last hidden layer
 FEW_LABELS = 1000
-TEACHER_EPOCHS, FEW_EPOCHS = 60, 50  # with all labels, with a few
+TEACHER_EPOCHS, FEW_EPOCHS = 100, 50  # with all labels, with a few
 FEW_TIMES = 20  # an epoch of the teacher has each of a few rows so often
 ARMS = ("plain", "kf", "keras default")
 ONE_SEED = ("30", "no 3s", "1000 labels")  # of "keras default"
@@ -38,7 +38,7 @@ class Setting:
 
 
 SETTINGS = {
-    "800": Setting(800, 20.0, 40, rate=2e-3, hint=160.0),
+    "800": Setting(800, 6.0, 20, rate=2e-3, hint=160.0),
     "30": Setting(30, 3.0, 50, rate=3e-3, share=0.5),
     "no 3s": Setting(800, 20.0, 12, without=3),
     "1000 labels": Setting(800, 20.0, 8, labels=FEW_LABELS),
