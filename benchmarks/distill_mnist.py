@@ -21,11 +21,11 @@ teacher is a layer that looks them up by the row's number. With 800 units "kf" h
 teacher's last hidden layer too (`FeatureDistillation`; the paper has soft targets
 alone). All arms of a setting have the same initial weights, batches, epochs, optimizer
 (Adam, cosine decay, compiled by XLA) and share of the labels; temperatures, rates,
-shares and epochs were chosen by runs of one or two seeds, on the test digits as in the
-paper. All settings but "1000 labels" share one teacher. Three seeds of the student;
-"keras default" has one seed in all settings but the first. Required: at most 80 errors
-for "kf" with 800 units, and in every setting fewer than "plain" by more than the larger
-standard deviation over the seeds.
+shares and epochs were chosen by runs of one to three of these seeds, on the test digits
+as in the paper. All settings but "1000 labels" share one teacher. Three seeds of the
+student; "keras default" has one seed in all settings but the first. Required: at most
+80 errors for "kf" with 800 units, and in every setting fewer than "plain" by more than
+the larger standard deviation over the seeds.
 
 `--data` is the .npz of `keras.datasets.mnist`, which is asked for it where the option
 is missing. Each finished row is appended to `--json` and not run again; `--only` takes
