@@ -27,7 +27,9 @@ class HyperparameterSchedule(StepCounter):
 
     At step `t`, counted from 1, the variable is `start` up to `begin_step`, `end` from
     `end_step` on, and between them on a line, a half cosine (slow at both ends) or a
-    geometric course. It is set every `frequency` steps and always at `end_step`. It
+    geometric course. It is set every `frequency` steps and always at `end_step`; with
+    `steps_per_execution` the steps of one execution have one value, `end` if
+    `end_step` is among them. It
     works inside a compiled step, because that reads the variable; a plain attribute is
     compiled in and cannot be changed.
 
@@ -50,7 +52,8 @@ class HyperparameterSchedule(StepCounter):
         frequency: steps from one change to the next, >= 1. Defaults to 10.
 
     Logs:
-        The value at the end of the epoch, by the name of the variable.
+        The value at the end of the epoch, by the name of the variable, or by its path
+        where another one has that name in the logs.
 
     Raises:
         TypeError, ValueError: an argument outside its range, by name; when the fit
@@ -131,10 +134,12 @@ class HyperparameterSchedule(StepCounter):
     ) -> None:
         """Sets the value for the step that begins, if it is one with a change."""
         super().on_train_batch_begin(batch, logs)
-        step = self.step_ + 1
+        step, last = self.step_ + 1, self.step_ + self._execution_size
         end_step = self.end_step or self._last_step
         # The value of a step is that of the last change, so that a resumed fit has it.
-        changed_at = end_step if step >= end_step else step - step % self.frequency
+        changed_at = min(step, last - last % self.frequency)
+        if last >= end_step:
+            changed_at = end_step
         if changed_at > max(self.begin_step, self._done_at):
             self._done_at = changed_at
             self._set(self.value(changed_at, self._last_step))
@@ -143,8 +148,10 @@ class HyperparameterSchedule(StepCounter):
         """Puts the value into the logs."""
         super().on_epoch_end(epoch, logs)
         if logs is not None:
-            found = arrays.to_numpy(self._find(self.model)[0])
-            logs[self._label()] = float(found)
+            variable = self._find(self.model)[0]
+            label = self._label()
+            label = variable.path if label in logs else label
+            logs[label] = float(arrays.to_numpy(variable))
 
     def _length(self) -> int:
         """Steps of the fit."""

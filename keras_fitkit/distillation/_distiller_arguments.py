@@ -80,9 +80,11 @@ class Checked:
             members, self.teacher_paths, self.from_logits, self.logits
         )
 
-    def to_config(self, name: str, source: Any, teacher: Any) -> dict[str, Any]:
-        """All of them as plain values."""
+    def to_config(self, name: str, run: Any) -> dict[str, Any]:
+        """All of them as plain values, with the teacher that there is now."""
         save = keras.saving.serialize_keras_object
+        known = absent_teacher.described(run.source, self.teacher_paths)
+        known["inputs_made"] = run.teacher_inputs is not None or _wants_inputs(run)
         return {
             "name": name,
             "student": save(self.student),
@@ -91,8 +93,8 @@ class Checked:
             "student_loss_weight": self.student_loss_weight,
             "from_logits": self.from_logits,
             "save_teacher": self.save_teacher,
-            "teacher": save(teacher) if self.save_teacher else None,
-            "teacher_is": absent_teacher.described(source, self.teacher_paths),
+            "teacher": save(run.teacher) if self.save_teacher else None,
+            "teacher_is": known,
         }
 
 
@@ -111,6 +113,29 @@ def arguments_of(config: Mapping[str, Any]) -> dict[str, Any]:
             teacher = [tuple(one) if isinstance(one, list) else one for one in teacher]
         found["teacher"] = teacher
     return found
+
+
+def same_inputs(teacher: Any, given: Any, run: Any) -> Any:
+    """What `set_teacher` is to make the teacher's inputs with.
+
+    Raises:
+        ValueError: what it was, where that was a function that no file holds.
+    """
+    if given != "same":
+        return given
+    if isinstance(teacher, TeacherCache):
+        return None
+    if _wants_inputs(run):
+        allowed = (
+            "given: the distiller was saved with one, and no file holds a function"
+        )
+        hint = "None, if this teacher needs none."
+        raise ValueError(arguments.message("teacher_inputs", allowed, "same", hint))
+    return run.teacher_inputs
+
+
+def _wants_inputs(run: Any) -> bool:
+    return bool(run.source.absent and run.source.inputs_made)
 
 
 def highest_share(distiller: Any, callbacks: Any = None) -> float:
@@ -144,6 +169,7 @@ def before_fit(distiller: Any, x: Any, y: Any, share: float) -> None:
     if source.absent or (in_memory and source.cached):
         source(None)  # says what is missing
     if source.cached:
+        distiller._run.teacher.refuse_other_rows(x)
         return
     if in_memory:
         _probe(distiller, x)

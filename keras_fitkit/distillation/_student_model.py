@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -160,6 +161,21 @@ class StudentModel(keras.Model):
         """The student's predictions."""
         with self._alone(evaluates=False):
             return super().predict_on_batch(*args, **kwargs)
+
+    def export(self, *args: Any, **kwargs: Any) -> Any:
+        """The student's, as a distiller runs as its student."""
+        return self.student.export(*args, **kwargs)
+
+    def _compile_by_no_xla(self) -> None:
+        """For a teacher that cannot be compiled by it, in the place of one that can."""
+        model: Any = self
+        if model.jit_compile:
+            model.jit_compile = False
+            warnings.warn(
+                "XLA cannot compile this teacher: proceeding with jit_compile=False.",
+                UserWarning,
+                stacklevel=3,
+            )
 
     @contextlib.contextmanager
     def _labels_count(self, share: float) -> Iterator[None]:

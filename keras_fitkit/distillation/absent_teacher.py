@@ -19,13 +19,14 @@ class AbsentTeacher:
         known: what `described` gave.
     """
 
-    cached, absent = False, True
+    cached, absent, supports_jit = False, True, True
     variables: tuple[Any, ...] = ()
 
     def __init__(self, known: Mapping[str, Any]) -> None:
         self._outputs = [_spec(one) for one in known["outputs"]]
         self._layers = {path: _spec(one) for path, one in known["layers"].items()}
         self._names = list(known["names"])
+        self.inputs_made = bool(known.get("inputs_made"))  # by a function, now lost
 
     @property
     def number(self) -> int:
@@ -45,6 +46,9 @@ class AbsentTeacher:
         if sigmoid:
             one = self._outputs[index]
             heads.refuse_assumed("teacher", one.activation, one.assumed)
+
+    def use_as(self, index: int, sigmoid: bool | None) -> None:
+        """Nothing is mixed here."""
 
     def layer_spec(self, path: str) -> OutputSpec:
         """What is known of a layer."""

@@ -124,6 +124,25 @@ class TeacherCache:
             found[name] = values
         return found
 
+    def refuse_other_rows(self, data: Any) -> None:
+        """Raises where a data set is that of another cache.
+
+        Args:
+            data: of a fit.
+
+        Raises:
+            ValueError: its answers are of another teacher, or stored otherwise.
+        """
+        if not isinstance(data, _CachedDataset):
+            return
+        theirs, own = (one._files.description.about for one in (data._cache, self))
+        differ = [name for name in own if theirs.get(name) != own[name]]
+        if differ:
+            hint = f"They differ in {', '.join(differ)}."
+            allowed = f"a data set of the teacher's cache, {self.path}"
+            received = f"one of {data._cache.path}"
+            raise ValueError(arguments.message("x", allowed, received, hint))
+
     def source(self, paths: Iterable[str], student: Any) -> Any:
         """The object that a distiller asks."""
         known = self._files.description.known
@@ -142,7 +161,7 @@ class TeacherCache:
                 UserWarning,
                 stacklevel=5,
             )
-        return _Stored(known, self._files.description.arrays)
+        return _Stored(known, self._files.description)
 
 
 class _Stored(absent_teacher.AbsentTeacher):
@@ -150,9 +169,29 @@ class _Stored(absent_teacher.AbsentTeacher):
 
     cached, absent = True, False
 
-    def __init__(self, known: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+    def __init__(self, known: Mapping[str, Any], description: Any) -> None:
         super().__init__(known)
-        self._arrays = arrays
+        self._arrays = description.arrays
+        self._top_k = description.about["top_k"] is not None
+        self._several = len(description.about["teacher"]) > 1
+
+    def use_as(self, index: int, sigmoid: bool | None) -> None:
+        """Refuses a loss that reads otherwise what was stored in one way.
+
+        Raises:
+            ValueError: a loss for sigmoids on the mean or the largest of a softmax, or
+                the other way round.
+        """
+        one = self.output_spec(index)
+        was = one.activation == "sigmoid" or one.classes == 1
+        if sigmoid is None or sigmoid == was or not (self._top_k or self._several):
+            return
+        what = "`top_k`" if self._top_k else "several teachers"
+        allowed = (
+            f"a cache without {what}, or of {'sigmoids' if sigmoid else 'a softmax'}"
+        )
+        hint = "It was stored as the head has it: linear is the logits of a softmax."
+        raise ValueError(arguments.message("teacher", allowed, str(one), hint))
 
     def __call__(self, inputs: Any) -> ModelOutputs:
         """What came with the batch."""

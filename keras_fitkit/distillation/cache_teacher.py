@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -100,6 +101,7 @@ class _Asked(keras.Model):
         self.models = [one.model for one in source.networks if one.is_keras]
         self._ask = [source, teacher_inputs]
         self._top_k = top_k
+        self.seen = types.SimpleNamespace(shapes=[])  # of the logits, when traced
         self.built = True
 
     def call(self, inputs: Any) -> dict[str, Any]:
@@ -107,7 +109,9 @@ class _Asked(keras.Model):
         source, teacher_inputs = self._ask
         found = source(inputs if teacher_inputs is None else teacher_inputs(inputs))
         stored = {}
+        self.seen.shapes = [tuple(one.shape) for one in found.logits]
         for place, logits in enumerate(found.logits):
+            _check_top_k(self._top_k, logits.shape[-1], f"output {place}")
             if self._top_k is None:
                 stored[f"logits_{place}"] = ops.cast(logits, "float32")
                 continue
@@ -135,7 +139,7 @@ class _Maker:
         self.top_k = None
         if top_k is not None:
             self.top_k = arguments.integer("top_k", top_k, low=1)
-            self._check_top_k()
+            self._refuse_top_k()
         self._asked = _Asked(source, teacher_inputs, self.top_k)
         self.about = {
             "data": cache_files.data_fingerprint(x),
@@ -218,13 +222,11 @@ class _Maker:
                     bar.update(end)
             files.finish_block()
 
-    def _check_top_k(self) -> None:
+    def _refuse_top_k(self) -> None:
         for index, head in enumerate(self.source.networks[0].heads):
             spec = self.source.output_spec(index)
             sigmoid = head is not None and head.activation == "sigmoid"
-            if sigmoid or (spec.classes is not None and self.top_k > spec.classes):
-                allowed = f"None, or at most the classes of a softmax: {spec}"
-                raise ValueError(arguments.message("top_k", allowed, self.top_k))
+            _check_top_k(self.top_k, 0 if sigmoid else spec.classes, str(spec))
 
     def _stored_dtype(self, name: str) -> str:
         return "int32" if name.endswith("_classes") else self.dtype
@@ -248,8 +250,8 @@ class _Maker:
         paths = self.source.paths
         known = absent_teacher.described(self.source, paths)
         for place, one in enumerate(known["outputs"]):
-            if self.top_k is None:
-                one["shape"] = [None, *some[f"logits_{place}"].shape[1:]]
+            shape = some[f"logits_{place}"].shape[1:-1]
+            one["shape"] = [None, *shape, self._asked.seen.shapes[place][-1]]
         for place, path in enumerate(paths):
             known["layers"][path]["shape"] = [
                 None,
@@ -268,6 +270,12 @@ class _Maker:
             if not np.allclose(then, values[:end], rtol=within, atol=within):
                 return False
         return True
+
+
+def _check_top_k(top_k: int | None, classes: int | None, where: str) -> None:
+    if top_k is not None and classes is not None and top_k > classes:
+        allowed = f"None, or at most the classes of a softmax: {where}"
+        raise ValueError(arguments.message("top_k", allowed, top_k))
 
 
 def _taps(value: Any) -> list[str]:

@@ -108,13 +108,15 @@ class Distiller(StudentModel):
             from_logits,
             save_teacher,
         )
-        super().__init__(name=name, dtype=student.dtype_policy)
+        # The student casts its inputs as it does alone: this model must not before it.
+        super().__init__(name=name, dtype=student.dtype_policy, autocast=False)
         self.student = student
         self.distillation_losses = given.losses
         self._given = given
         self._run = run = Run()
         run.network = given.student_network()
         run.source, run.teacher = given.source, teacher
+        self.supports_jit = given.source.supports_jit
         run.teacher_inputs = teacher_inputs
         run.save_teacher = given.save_teacher
         run.student_loss_weight = given.student_loss_weight
@@ -139,27 +141,31 @@ class Distiller(StudentModel):
         run = self._run
         return None if run.source.absent else run.teacher
 
-    def set_teacher(
-        self, teacher: Any, teacher_inputs: Callable[..., Any] | None = None
-    ) -> None:
+    def set_teacher(self, teacher: Any, teacher_inputs: Any = "same") -> None:
         """Takes another teacher with the same outputs, or the one that was not saved.
 
         Args:
             teacher: as in the constructor.
-            teacher_inputs: as in the constructor.
+            teacher_inputs: as in the constructor, or "same": what it was. A file has no
+                function, so after loading it must be given. Defaults to "same".
 
         Raises:
-            TypeError, ValueError: as in the constructor; other outputs.
+            TypeError, ValueError: as in the constructor; other outputs, or heads of
+                another kind; "same" where it is not known.
         """
+        teacher_inputs = checks.same_inputs(teacher, teacher_inputs, self._run)
         if self._given.save_teacher:
             checks.refuse_unsaved(teacher, teacher_inputs)
         source = self._given.source_of(teacher, teacher_inputs)
         absent_teacher.refuse_other_teacher(
             self._run.source, source, self._given.teacher_paths
         )
-        terms.require_logits(self._run.terms, source)
+        terms.use_teacher(self._run.terms, source)
         self._run.source, self._run.teacher = source, teacher
         self._run.teacher_inputs = teacher_inputs
+        self.supports_jit = source.supports_jit
+        if self.compiled and not self.supports_jit:
+            self._compile_by_no_xla()
         self.train_function = None  # what was traced has the other one in it
 
     def teacher_outputs(self, x: Any) -> ModelOutputs:
@@ -209,7 +215,8 @@ class Distiller(StudentModel):
         if y_pred is None:
             y_pred = self(x, training=True)
         student = self._student_outputs(x, y_pred)
-        label_loss = self._student_loss(x, y, y_pred, sample_weight, training)
+        own = terms.kept_apart(sample_weight)
+        label_loss = self._student_loss(x, y, y_pred, own, training)
         teacher = self.teacher_outputs(x)
         found = self.compute_distillation_loss(teacher, student, y, sample_weight)
         logs = {"student_loss": label_loss, "distillation_loss": found}
@@ -306,7 +313,7 @@ class Distiller(StudentModel):
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` needs; the teacher only where it is to be saved."""
-        return self._given.to_config(self.name, self._run.source, self._run.teacher)
+        return self._given.to_config(self.name, self._run)
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:

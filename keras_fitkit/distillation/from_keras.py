@@ -69,9 +69,9 @@ def ours(loss: Any) -> list[base.DistillationLoss]:
     if isinstance(loss, base.DistillationLoss):
         return [loss]
     theirs = keras.distillation
-    if isinstance(loss, theirs.LogitsDistillation):
+    if _computes_as(loss, theirs.LogitsDistillation):
         return _logits(loss)
-    if type(loss) is theirs.FeatureDistillation and not _nested(loss.loss):
+    if _computes_as(loss, theirs.FeatureDistillation) and not _nested(loss.loss):
         try:
             return [
                 FeatureDistillation(
@@ -86,6 +86,11 @@ def ours(loss: Any) -> list[base.DistillationLoss]:
     allowed = "a DistillationLoss, or a list of them"
     hint = "For soft targets: keras_fitkit.distillation.LogitsDistillation()."
     raise TypeError(arguments.message("distillation_losses", allowed, loss, hint))
+
+
+def _computes_as(loss: Any, kind: Any) -> bool:
+    """Whether it is of a class and has no `compute_loss` of its own."""
+    return isinstance(loss, kind) and type(loss).compute_loss is kind.compute_loss
 
 
 def _logits(loss: Any) -> list[base.DistillationLoss]:

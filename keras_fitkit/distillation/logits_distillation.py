@@ -92,6 +92,11 @@ class LogitsDistillation(base.DistillationLoss):
             ValueError: the classes differ, or the heads of two outputs do.
         """
         refuse_other_classes(teacher, student)
+        if student.classes == 1 and (self.activation == "softmax" or self.standardize):
+            name = "standardize" if self.standardize else "activation"
+            allowed = "its default for one unit, which is always the same here"
+            received = getattr(self, name)
+            raise ValueError(arguments.message(name, allowed, received))
         if self.activation == "auto" and student.classes != 1:
             heads = {teacher.activation, student.activation} & {"softmax", "sigmoid"}
             if len(heads) > 1:

@@ -94,10 +94,21 @@ class Network:
                 for one, head in zip(flat, known, strict=False)
             ],
             features={
-                path: matching.channels_last(layer, notes.result(layer))
+                path: matching.channels_last(
+                    layer, self._one(path, notes.result(layer))
+                )
                 for path, layer in self.layers.items()
             },
         )
+
+    def _one(self, path: str, result: Any) -> Any:
+        """What a layer gave, which must be one tensor."""
+        if isinstance(result, (list, tuple, dict)):
+            allowed = "the path of a layer that gives one tensor"
+            hint = f"It gives {len(result)}; take a layer behind it."
+            name = f"{self.role}_layer_name"
+            raise ValueError(arguments.message(name, allowed, path, hint))
+        return result
 
     def require_logits(self, index: int, sigmoid: bool) -> None:
         """Makes sure of the logits of an output, for a loss that reads them.
@@ -205,7 +216,10 @@ class _Example:
             flat = [_zeros(tuple(one.shape), str(one.dtype)) for one in inputs]
             if any(one is None for one in flat):
                 return None
-            return flat[0] if len(flat) == 1 else flat
+            given = flat
+            if graph.is_functional(self._model):
+                given = graph.input_structure(self._model)
+            return keras.tree.pack_sequence_as(given, flat)
         config = self._model.get_build_config() or {}
         shape = config.get("input_shape")
         if shape is None:
@@ -224,7 +238,7 @@ class _Example:
 def _zeros(shape: tuple[Any, ...], dtype: str = "float32") -> Any:
     if None in shape[1:]:
         return None
-    return np.zeros((2, *shape[1:]), dtype)
+    return np.zeros((shape[0] or 2, *shape[1:]), dtype)
 
 
 def _open(tensor: Any) -> tuple[Any, ...]:

@@ -107,11 +107,23 @@ def find_layer(name: str, model: Any, path: str) -> Any:
         _refuse_loop(name, known, path)
         return known[path]
     ends = [other for other in known if other.rpartition("/")[2] == path]
+    ends = list(dict.fromkeys(_around(known, end) for end in ends))
     hint = arguments.near(path, known)
     if ends:
         hint = f"Did you mean {' or '.join(repr(end) for end in ends[:3])}?"
     allowed = f"the path of a layer of {model.name!r}"
     raise ValueError(arguments.message(name, allowed, path, hint))
+
+
+def _around(known: dict[str, Any], path: str) -> str:
+    """The wrapper of a layer, whose output is that of both: `quantize_model` has them.
+
+    What a wrapper calls may have no activation.
+    """
+    parent = path.rpartition("/")[0]
+    if isinstance(known.get(parent), keras.layers.Wrapper):
+        return _around(known, parent)
+    return path
 
 
 def _refuse_loop(name: str, known: dict[str, Any], path: str) -> None:

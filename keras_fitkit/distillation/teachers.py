@@ -11,6 +11,7 @@ from keras import ops
 
 from keras_fitkit._core import arguments, finite, layers
 from keras_fitkit.distillation import logits_maths as maths
+from keras_fitkit.distillation import taps
 from keras_fitkit.distillation.distillation_loss import OutputSpec
 from keras_fitkit.distillation.network import ModelOutputs, Network
 
@@ -58,16 +59,28 @@ class NetworkTeacher:
         ]
         first = self.networks[0]
         for other in self.networks[1:]:
+            _refuse_other_outputs(first, other)
             if [h and h.activation != "sigmoid" for h in first.heads] != [
                 h and h.activation != "sigmoid" for h in other.heads
             ]:
                 allowed = "a list of models with the same kind of heads"
                 raise ValueError(arguments.message("teacher", allowed, other.model))
+        self._sigmoids: dict[int, bool] = {}
 
     @property
     def paths(self) -> list[str]:
         """The layers that losses want."""
         return list(self._places)
+
+    @property
+    def supports_jit(self) -> bool:
+        """Whether XLA can compile every layer of every model."""
+        return all(
+            getattr(layer, "supports_jit", True)
+            for network in self.networks
+            if network.is_keras
+            for layer in (network.model, *taps.named_layers(network.model).values())
+        )
 
     @property
     def number(self) -> int:
@@ -92,6 +105,19 @@ class NetworkTeacher:
         """Makes sure of the logits of an output, as `Network` does."""
         for network in self.networks:
             network.require_logits(index, sigmoid)
+
+    def use_as(self, index: int, sigmoid: bool | None) -> None:
+        """Notes how a loss reads an output: the probabilities to be averaged are those.
+
+        Raises:
+            ValueError: another loss reads it otherwise, and there are several teachers.
+        """
+        if sigmoid is None or len(self.networks) == 1:
+            return
+        if self._sigmoids.setdefault(index, sigmoid) != sigmoid:
+            allowed = "one model where losses read an output as sigmoids and as softmax"
+            received = f"{len(self.networks)} models"
+            raise ValueError(arguments.message("teacher", allowed, received))
 
     def layer_spec(self, path: str) -> OutputSpec:
         """What is known of a layer."""
@@ -125,10 +151,27 @@ class NetworkTeacher:
                 logits.append(None)
                 continue
             units = values[0].shape[-1]
-            sigmoid = head.activation == "sigmoid" or units == 1
+            by_head = head.activation == "sigmoid" or units == 1
+            sigmoid = self._sigmoids.get(place, by_head)
             mix = maths.mixed_sigmoid if sigmoid else maths.mixed_softmax
             logits.append(mix(values, self.weights))
         return ModelOutputs(outputs=logits, logits=logits, features={})
+
+
+def _refuse_other_outputs(first: Network, other: Network) -> None:
+    """Raises where two teachers cannot be averaged."""
+    counts = first.number, other.number
+    if counts[0] != counts[1]:
+        allowed = f"a list of models with the same outputs: the first has {counts[0]}"
+        raise ValueError(arguments.message("teacher", allowed, f"{counts[1]} outputs"))
+    for index in range(first.number):
+        specs = first.output_spec(index), other.output_spec(index)
+        classes = [one.classes for one in specs]
+        if None not in classes and classes[0] != classes[1]:
+            allowed = (
+                f"a list of models with the same classes: the first has {classes[0]}"
+            )
+            raise ValueError(arguments.message("teacher", allowed, str(specs[1])))
 
 
 def _place(path: str, members: int) -> tuple[int, str]:

@@ -141,6 +141,15 @@ def replicas() -> int:
     return int(tf.distribute.get_strategy().num_replicas_in_sync)
 
 
+def kept_apart(sample_weight: Any) -> Any:
+    """Weights for Keras, which multiplies a mask into them in place on torch."""
+    if sample_weight is None or keras.backend.backend() != "torch":
+        return sample_weight
+    return keras.tree.map_structure(
+        lambda one: None if one is None else ops.copy(one), sample_weight
+    )
+
+
 class _Mean(keras.losses.Loss):
     """Keras's own way to a mean: masks, sample weights, replicas."""
 
@@ -186,6 +195,7 @@ def terms_of(
                 teacher.require_logits(i, _has_sigmoids(loss))
                 student.require_logits(j, _has_sigmoids(loss))
                 loss.prepare(teacher.output_spec(i), student.output_spec(j))
+                teacher.use_as(i, _reads_sigmoids(loss))
         elif loss.teacher_layer_name is None:
             _refuse_several(teacher, student)
             loss.prepare(teacher.output_spec(0), student.output_spec(0))
@@ -199,20 +209,33 @@ def terms_of(
     return found
 
 
-def require_logits(found: Sequence[Term], teacher: Any) -> None:
+def use_teacher(found: Sequence[Term], teacher: Any) -> None:
     """Makes sure of the logits of another teacher.
 
     Raises:
-        ValueError: a head that cannot be told, or has none.
+        ValueError: a head that cannot be told, has none, or is of another kind.
     """
     for term in found:
         for i, _ in term.pairs:
             teacher.require_logits(i, _has_sigmoids(term.loss))
+            sigmoid, spec = _reads_sigmoids(term.loss), teacher.output_spec(i)
+            other = "softmax" if sigmoid else "sigmoid"
+            said = getattr(term.loss, "activation", "auto") != "auto"
+            if sigmoid is not None and not said and spec.activation == other:
+                allowed = f"a model whose head is not a {other}, as that of the first"
+                raise ValueError(arguments.message("teacher", allowed, str(spec)))
+            teacher.use_as(i, sigmoid)
 
 
 def _has_sigmoids(loss: DistillationLoss) -> bool:
     """Whether it takes logits for those of sigmoids, whatever the head is."""
     return getattr(loss, "activation", None) == "sigmoid"
+
+
+def _reads_sigmoids(loss: DistillationLoss) -> bool | None:
+    """How it reads logits, once it is prepared; None: as the head has them."""
+    found: bool | None = getattr(loss, "_sigmoid", None)
+    return found
 
 
 def _names(losses: Sequence[DistillationLoss]) -> list[str]:
@@ -237,6 +260,9 @@ def _pairs(key: Any, teacher: Any, student: Network) -> tuple[tuple[int, int], .
             hint = "Or give each loss the `output` that it is for."
             received = f"{student.number} outputs"
             raise ValueError(arguments.message("student", allowed, received, hint))
+        names = teacher.output_names(), student.output_names()
+        if len(set(names[0])) == student.number and set(names[0]) == set(names[1]):
+            return tuple((names[0].index(one), j) for j, one in enumerate(names[1]))
         return tuple((i, i) for i in range(student.number))
     j = _place(key, student)
     i = _place(key, teacher) if key in teacher.output_names() else j

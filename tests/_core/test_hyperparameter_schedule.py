@@ -83,8 +83,31 @@ def test_a_variable_of_one_s_own_and_a_second_fit():
 @pytest.mark.tensorflow_only
 def test_several_steps_an_execution():
     schedule = kf.HyperparameterSchedule("factor", 1.0, 0.0, frequency=1)
-    seen, _ = fit(schedule, steps_per_execution=3)
-    assert seen == [1.0, 0.4]  # what step 4 has
+    seen, _ = fit(schedule, epochs=3, steps_per_execution=3)
+    assert seen == [1.0, 0.625, 0.0]  # what step 4 has; the end is in the last
+
+
+@pytest.mark.tensorflow_only
+@pytest.mark.parametrize("frequency", [3, 10])
+def test_the_end_comes_whatever_the_execution(frequency):
+    schedule = kf.HyperparameterSchedule("factor", 1.0, 0.0, frequency=frequency)
+    seen, _ = fit(schedule, epochs=4, steps_per_execution=2)  # of 2 and 1 steps
+    assert (seen[0], seen[-1]) == (1.0, 0.0)
+    assert seen == sorted(seen, reverse=True)
+
+
+def test_two_of_one_name_are_both_in_the_logs():
+    model = Scaled()
+    model.twin = Scaled()
+    model.twin.trainable = False
+    schedules = [
+        kf.HyperparameterSchedule(one.factor, 1.0, end)
+        for one, end in ((model, 0.5), (model.twin, 0.25))
+    ]
+    model.compile("sgd", "mse", run_eagerly=True)
+    history = model.fit(X, Y, batch_size=4, verbose=0, callbacks=schedules).history
+    found = {name: values for name, values in history.items() if "factor" in name}
+    assert found == {"factor": [0.5], model.twin.factor.path: [0.25]}
 
 
 def test_the_learning_rate_of_a_wrapped_optimizer():

@@ -113,6 +113,19 @@ def test_half_precision_and_the_largest_classes(tmp_path):
     np.testing.assert_array_equal(found.argmax(-1), wanted.argmax(-1))
 
 
+def test_the_largest_classes_of_a_function(tmp_path):
+    teacher = mlp(16, seed=1)
+
+    def ask(x):
+        return teacher(x)
+
+    options = {"from_logits": True, "verbose": 0}
+    cache = kf.cache_teacher(ask, X, tmp_path / "two", top_k=2, **options)
+    assert cache.rows(np.arange(4))["logits_0"].shape == (4, 3)
+    with pytest.raises(ValueError, match=r"`top_k` must be .*at most the classes"):
+        kf.cache_teacher(ask, X, tmp_path / "four", top_k=4, **options)
+
+
 def test_the_rest_of_the_probability_is_shared_out_evenly():
     values, classes = np.log([[0.5, 0.3]]), np.array([[3, 1]])
     found = np.exp(spread(values.astype("float32"), classes, 4))
@@ -219,6 +232,20 @@ def test_other_rows_are_refused(tmp_path):
     made = distiller(cache, run_eagerly=True)
     with pytest.raises(ValueError, match=r"`x` must be `cache.dataset"):
         made.fit(X, Y, verbose=0)
+
+
+def test_the_data_set_of_another_cache_is_refused(tmp_path):
+    cache, other = (
+        store(tmp_path / name, mlp(16, seed=seed), dtype=dtype)
+        for name, seed, dtype in (("a", 1, "float32"), ("b", 3, "float16"))
+    )
+    made = distiller(cache)
+    with pytest.raises(
+        ValueError, match=r"`x` must be .*They differ in teacher, dtype"
+    ):
+        made.fit(other.dataset(X, Y, batch_size=4, seed=0), verbose=0)
+    copy = store(tmp_path / "c", mlp(16, seed=1))
+    made.fit(copy.dataset(X, Y, batch_size=4, seed=0), verbose=0, shuffle=False)
 
 
 def test_layers_that_were_not_stored_are_refused(tmp_path):

@@ -38,6 +38,33 @@ def test_eager_and_traced_are_the_same():
     close(fit(run_eagerly=True), fit(run_eagerly=False))
 
 
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_with_a_policy_the_student_has_the_inputs_it_has_alone(policy):
+    x = X * 100 + 1000.3  # half precision would round these
+    layers = [
+        keras.Input((4,)),
+        keras.layers.Rescaling(0.1, -100.0, dtype="float32"),
+        keras.layers.Dense(8, "relu", name="hidden", dtype=policy),
+        keras.layers.Dense(3, name="logits", dtype="float32"),
+    ]
+    keras.utils.set_random_seed(2)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        student = keras.Sequential(layers)
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert student.dtype_policy.name == policy
+    losses = [kd.LogitsDistillation(2.0), kd.FeatureDistillation("wide", "hidden")]
+    made = kf.Distiller(mlp(16, seed=1, hidden="wide"), student, losses)
+    made.compile(keras.optimizers.SGD(0.0), LABEL_LOSS, run_eagerly=True)
+    wanted = student.predict(x, verbose=0)
+    np.testing.assert_array_equal(made.predict(x, verbose=0), wanted)
+    history = made.fit(x, Y, batch_size=16, verbose=0).history
+    loss = made.evaluate(x, Y, batch_size=16, verbose=0)
+    np.testing.assert_allclose(history["student_loss"][0], loss, rtol=1e-5)
+
+
 @pytest.mark.tensorflow_only  # the default on JAX; torch compiles through inductor
 def test_compiled_by_xla():
     close(fit(jit_compile=True), fit(run_eagerly=True))

@@ -46,6 +46,16 @@ def test_cross_entropy_with_soft_targets_is_their_divergence():
     np.testing.assert_allclose(found, wanted, rtol=1e-4)
 
 
+def test_a_loss_of_one_s_own_stays_as_it_is():
+    class Own(theirs.LogitsDistillation):
+        def compute_loss(self, teacher_outputs, student_outputs, **kwargs):
+            return keras.ops.mean(student_outputs) * 0 + 7.0
+
+    made, found, _ = run(Own())
+    assert found == 7.0
+    assert isinstance(made.distillation_losses[0].loss, Own)
+
+
 def test_features_with_their_names():
     made, _, _ = run(
         theirs.FeatureDistillation(

@@ -7,7 +7,7 @@ import pytest
 import keras_fitkit as kf
 from keras_fitkit import distillation as kd
 from tests.distillation import oracles
-from tests.distillation.models import data, numpy
+from tests.distillation.models import data, mlp, numpy
 
 X, Y = data()
 ODD = Y % 2
@@ -157,3 +157,33 @@ def test_teachers_with_a_head_that_nobody_reads():
     student = made._run.network(X, training=True)
     found = made.compute_distillation_loss(made.teacher_outputs(X), student)
     assert np.isfinite(float(numpy(found)))
+
+
+def test_masks_with_weights_of_the_positions():
+    def net(units, seed):
+        keras.utils.set_random_seed(seed)
+        return keras.Sequential(
+            [
+                keras.Input((6,), dtype="int32"),
+                keras.layers.Embedding(10, units, mask_zero=True),
+                keras.layers.Dense(3, name="logits"),
+            ]
+        )
+
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(0, 10, (8, 6))
+    labels, shares = rng.integers(0, 3, (8, 6)), rng.random((8, 6)).astype("float32")
+    kept = shares.copy()
+    made = kf.Distiller(net(8, 1), net(4, 2), kd.LogitsDistillation(2.0))
+    made.compile(keras.optimizers.SGD(0.1), LOSS, run_eagerly=True)
+    fit = made.fit(tokens, labels, sample_weight=shares, verbose=0, batch_size=8)
+    assert np.isfinite(fit.history["loss"][0])
+    np.testing.assert_array_equal(shares, kept)
+
+
+def test_what_is_exported_is_the_student(tmp_path):
+    made = kf.Distiller(mlp(seed=1), mlp(seed=2), kd.LogitsDistillation())
+    given = []
+    made.student.export = lambda *args, **kwargs: given.append((args, kwargs))
+    made.export(tmp_path, format="onnx")
+    assert given == [((tmp_path,), {"format": "onnx"})]

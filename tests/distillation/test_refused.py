@@ -159,3 +159,12 @@ def test_the_teacher_is_not_set_like_an_attribute():
     with pytest.raises(AttributeError, match=r"set_teacher"):
         made.teacher = classes(3)
     assert len(made.layers) == count
+
+
+@pytest.mark.parametrize("given", [{"activation": "softmax"}, {"standardize": True}])
+def test_a_softmax_of_one_unit_teaches_nothing(given):
+    nets = [
+        keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)]) for _ in range(2)
+    ]
+    with pytest.raises(ValueError, match=f"`{next(iter(given))}` must be its default"):
+        kf.Distiller(*nets, kd.LogitsDistillation(**given))

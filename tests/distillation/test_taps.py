@@ -293,3 +293,46 @@ def test_several_notes_of_one_layer_at_a_time():
     assert "call" not in vars(layer)
     assert tuple(inner.result(layer).shape) == (16, 8)
     assert tuple(outer.result(layer).shape) == (16, 8)
+
+
+def test_a_layer_that_gives_several_tensors_is_refused():
+    inputs = keras.Input((5, 4))
+    first, *_ = keras.layers.LSTM(6, return_state=True, name="lstm")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(3)(first))
+    with pytest.raises(ValueError, match=r"`teacher_layer_name` must be .*one tensor"):
+        kf.Distiller(
+            model,
+            keras.models.clone_model(model),
+            kd.SimilarityPreserving("lstm", "lstm"),
+        )
+
+
+def test_a_model_of_one_batch_size():
+    inputs = keras.Input(batch_shape=(8, 5, 4))
+    hidden = keras.layers.GRU(6, stateful=True, name="gru")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(3)(hidden))
+    made = kf.Distiller(
+        model,
+        keras.models.clone_model(model),
+        [kd.FeatureDistillation("gru", "gru"), kd.LogitsDistillation()],
+        student_loss_weight=0.0,
+    )
+    made.compile("sgd", run_eagerly=True)
+    x = np.ones((16, 5, 4), "float32")
+    made.fit(x, batch_size=8, verbose=0, shuffle=False)
+
+
+def test_the_wrapper_of_a_layer_is_suggested():
+    student = kf.quantize_model(mlp(seed=2), "int8")
+    with pytest.raises(ValueError, match=r"Did you mean 'quant_hidden'\?"):
+        kf.Distiller(mlp(seed=1), student, kd.FeatureDistillation("hidden", "hidden"))
+
+
+def test_inputs_by_name():
+    def net():
+        inputs = {name: keras.Input((4,), name=name) for name in ("left", "right")}
+        both = keras.layers.Concatenate()([inputs["right"], inputs["left"]])
+        hidden = keras.layers.Dense(6, name="hidden")(both)
+        return keras.Model(inputs, keras.layers.Dense(3)(hidden))
+
+    kf.Distiller(net(), net(), kd.FeatureDistillation("hidden", "hidden"))
