@@ -7,11 +7,18 @@ import pytest
 import keras_fitkit as kf
 from keras_fitkit import distillation as kd
 from keras_fitkit._core import _private
-from keras_fitkit.distillation import masks, terms
+from keras_fitkit.distillation import masks, matching, terms
 from tests.distillation.models import numpy
 
 RNG = np.random.default_rng(11)
 LABEL_LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def padded_to(features, steps):
+    """With other numbers behind, which a mask leaves out."""
+    rows, have, width = features.shape
+    rest = 9 * np.random.default_rng(1).normal(size=(rows, steps - have, width))
+    return np.concatenate([features, rest.astype("float32")], axis=1)
 
 
 def tensor(values, counts=None):
@@ -159,3 +166,123 @@ def test_weights_of_steps_and_of_pixels_beside_features_with_strides(rank):
     t, s = features_of(teacher, "tap", x), features_of(student, "tap", x)
     each = ((t - s) ** 2).reshape(4, -1).mean(1) * w.reshape(4, -1).mean(1)
     close(found["feature_distillation_loss"], each.mean(), 1e-4)
+
+
+# --- Padding within a loss
+
+
+LOSSES = {
+    "attention": kd.AttentionTransfer,
+    "similarity": kd.SimilarityPreserving,
+    "relations": kd.RelationalDistillation,
+    "contrast": lambda t, s: kd.ContrastiveDistillation(t, s, dim=4),
+    "feature": kd.FeatureDistillation,
+}
+
+
+def prepared(name, teacher, student):
+    keras.utils.set_random_seed(7)
+    loss = LOSSES[name]("a", "b")
+    shapes = [(None, *one.shape[1:]) for one in (teacher, student)]
+    loss.prepare(*(kd.OutputSpec("a layer", shape) for shape in shapes))
+    return loss
+
+
+def value(loss, teacher, student):
+    found = loss.compute_loss(teacher, student)
+    return numpy(terms.mean(found, (teacher, student), None))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_padding_changes_no_loss(name):
+    t, s = RNG.normal(size=(6, 5, 4)), RNG.normal(size=(6, 5, 3))
+    loss = prepared(name, t, s)
+    wanted = value(loss, tensor(t), tensor(s))
+    found = value(loss, tensor(padded_to(t, 8), 5), tensor(padded_to(s, 8), 5))
+    close(found, wanted, 1e-4)
+
+
+@pytest.mark.parametrize("name", ["similarity", "relations", "contrast"])
+def test_each_model_has_its_own_padding(name):
+    t, s = RNG.normal(size=(6, 5, 4)), RNG.normal(size=(6, 3, 4))
+    loss = prepared(name, t, s)
+    wanted = value(loss, tensor(t), tensor(s))
+    found = value(loss, tensor(padded_to(t, 9), 5), tensor(padded_to(s, 7), 3))
+    close(found, wanted, 1e-4)
+
+
+@pytest.mark.parametrize("name", ["attention", "feature"])
+def test_the_mask_of_one_model_is_enough(name):
+    t, s = RNG.normal(size=(2, 6, 5, 4))
+    loss = prepared(name, t, s)
+    wanted = value(loss, tensor(t), tensor(s))
+    long = padded_to(t, 8), padded_to(s, 8)
+    close(value(loss, tensor(long[0], 5), tensor(long[1])), wanted, 1e-4)
+    close(value(loss, tensor(long[0]), tensor(long[1], 5)), wanted, 1e-4)
+
+
+def test_a_vector_is_compared_with_the_mean_without_padding():
+    t, s = RNG.normal(size=(6, 4)), RNG.normal(size=(6, 8, 4)).astype("float32")
+    counts = np.arange(8) < np.array([8, 1, 2, 3, 4, 0])[:, None]
+    found = value(kd.FeatureDistillation(), tensor(t), tensor(s, counts))
+    rows = [((t[i] - s[i, counts[i]].mean(0)) ** 2).mean() for i in range(5)]
+    close(found, np.mean(rows))  # a sample of padding alone does not count
+
+
+def test_windows_that_are_padding_in_part_have_the_mean_of_the_rest():
+    large = RNG.normal(size=(1, 4, 4, 1)).astype("float32")
+    mask = np.ones((1, 4, 4), bool)
+    mask[:, :, 3], mask[:, :2, 2] = False, False
+    small = tensor(np.zeros((1, 2, 2, 1)))
+    given = tensor(large, mask)
+    found, _ = matching.aligned(given, small, (masks.mask_of(given), None))
+    blocks = (large[..., 0] * mask).reshape(2, 2, 2, 2).sum((1, 3))
+    close(found[0, ..., 0], blocks / np.array([[4, 1], [4, 2]]))
+
+
+def test_a_projector_of_one_s_own_is_given_the_mask():
+    t, s = RNG.normal(size=(6, 4)), RNG.normal(size=(6, 5, 4)).astype("float32")
+    pool = keras.layers.GlobalAveragePooling1D()
+    loss = kd.FeatureDistillation("a", "b", projector=pool)
+    close(
+        value(loss, tensor(t), tensor(padded_to(s, 8), 5)),
+        ((t - s.mean(1)) ** 2).mean(),
+    )
+
+
+def test_a_loss_of_one_s_own_is_told_the_mask():
+    class Longest(kd.DistillationLoss):
+        reads = "features"
+
+        def compute_loss(self, teacher_outputs, student_outputs, labels=None):
+            masks = [self.mask_of(one) for one in (teacher_outputs, student_outputs)]
+            steps = [keras.ops.sum(keras.ops.cast(m, "float32"), 1) for m in masks]
+            return steps[0] - steps[1]
+
+    t, s = tensor(np.zeros((2, 8, 3)), 7), tensor(np.zeros((2, 8, 3)), 5)
+    close(Longest().compute_loss(t, s), [2, 2])
+    assert Longest.mask_of(tensor(np.zeros((2, 8, 3)))) is None
+
+
+def sequences(seed):
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((None,), dtype="int32")
+    x = keras.layers.Embedding(9, 6, mask_zero=True)(inputs)
+    x = keras.layers.Dense(6, name="steps")(x)
+    x = keras.layers.GlobalAveragePooling1D(name="pooled")(x)
+    return keras.Model(inputs, keras.layers.Dense(3)(x))
+
+
+def test_a_fit_is_told_the_masks_of_teacher_and_student():
+    x = np.random.default_rng(3).integers(1, 9, size=(8, 5))
+    logs = []
+    for rows in (x, np.pad(x, ((0, 0), (0, 4)))):
+        losses = [make("steps", "steps") for make in LOSSES.values()]
+        losses += [kd.FeatureDistillation("pooled", "steps", name="vector")]
+        losses += [kd.LogitsDistillation()]
+        teacher, student = sequences(1), sequences(2)
+        keras.utils.set_random_seed(3)  # of the projectors
+        logs.append(once(teacher, student, losses, rows))
+    assert len(logs[0]) == len(losses) + 3
+    for name, wanted in logs[0].items():
+        np.testing.assert_allclose(logs[1][name], wanted, rtol=1e-4, err_msg=name)
