@@ -143,16 +143,6 @@ def replicas() -> int:
     return int(tf.distribute.get_strategy().num_replicas_in_sync)
 
 
-class _Mean(keras.losses.Loss):
-    """Keras's own way to a mean: masks, sample weights, replicas."""
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        return y_true
-
-
-_MEAN = _Mean(name="distillation", dtype="float32")
-
-
 def mean(values: Any, like: Sequence[Any], sample_weight: Any) -> Any:
     """The mean of values, (batch, ...), over a batch.
 
@@ -164,19 +154,15 @@ def mean(values: Any, like: Sequence[Any], sample_weight: Any) -> Any:
             those of the values, a sample has the mean of its weights, without padding.
     """
     values = ops.cast(values, "float32")
-    sizes = tuple(values.shape[1:])
-    weight = None
     if len(values.shape) > 0:
+        sizes = tuple(values.shape[1:])
         mask = masks.common(like, sizes)
         if sample_weight is not None:
-            weight = _fitted(ops.cast(sample_weight, "float32"), sizes, like)
+            values = values * _fitted(ops.cast(sample_weight, "float32"), sizes, like)
         if mask is not None:
-            share = _shares(mask)
-            weight = share if weight is None else weight * share
-    if weight is None:
-        found = ops.mean(values)
-        return found / replicas() if replicas() > 1 else found
-    return _MEAN(values, values, weight)
+            values = values * _shares(mask)
+    found = ops.mean(values)
+    return found / replicas() if replicas() > 1 else found
 
 
 def _shares(mask: Any) -> Any:
@@ -320,6 +306,8 @@ def _expanded(weight: Any, rank: int) -> Any:
 def _sample_means(weight: Any, like: Sequence[Any]) -> Any:
     """(batch,): of each sample, over those of its positions that count."""
     axes = tuple(range(1, len(weight.shape)))
+    if not axes:
+        return weight
     known = [masks.mask_of(one) for one in like]
     for mask in reversed([one for one in known if one is not None]):
         if tuple(mask.shape[1:]) == tuple(weight.shape[1:]):
