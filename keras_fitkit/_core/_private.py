@@ -53,6 +53,27 @@ def _tracked(layer: Any) -> list[Any]:
     return [*layer._trainable_variables, *layer._non_trainable_variables]
 
 
+def mask_of(tensor: Any) -> Any:
+    """The mask that Keras keeps with a tensor: a tensor, or None.
+
+    Private: `keras.src.backend.get_keras_mask`. A mask travels from layer to layer with
+    the tensor, and only the next layer's `call` is handed it in public.
+    """
+    from keras.src.backend import get_keras_mask  # noqa: TID251
+
+    return get_keras_mask(tensor)
+
+
+def set_mask(tensor: Any, mask: Any) -> None:
+    """Keeps a mask with a tensor, where `mask_of` and every layer find it.
+
+    Private: `keras.src.backend.set_keras_mask`; as for `mask_of`.
+    """
+    from keras.src.backend import set_keras_mask  # noqa: TID251
+
+    set_keras_mask(tensor, mask)
+
+
 def metric_direction(metric: Any) -> str | None:
     """The direction, "max" or "min", of a Keras metric that knows it, else None.
 

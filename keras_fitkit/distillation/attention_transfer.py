@@ -8,6 +8,7 @@ from keras_fitkit._core import arguments
 from keras_fitkit._core.serialization import serializable
 from keras_fitkit.distillation import distillation_loss as base
 from keras_fitkit.distillation import feature_maths as maths
+from keras_fitkit.distillation import masks as padding
 from keras_fitkit.distillation import matching
 
 
@@ -18,7 +19,8 @@ class AttentionTransfer(base.DistillationLoss):
     A map is the mean square over the channels, as a vector of length 1; the loss is the
     squared distance of the two (the paper has the distance, whose gradient is not
     defined where they agree). The number of channels may differ, and the larger map is
-    pooled. Channels are the last axis here, whatever the layer's `data_format`.
+    pooled. What is padding for one of the two has no part in either map. Channels are
+    the last axis here, whatever the layer's `data_format`.
 
     Args:
         teacher_layer_name: path of the teacher's layer, such as "backbone/block4".
@@ -77,11 +79,16 @@ class AttentionTransfer(base.DistillationLoss):
         self, teacher_outputs: Any, student_outputs: Any, labels: Any = None
     ) -> Any:
         """The squared distance of the maps of each sample."""
+        both = teacher_outputs, student_outputs
         teacher, student = matching.aligned(
-            maths.single(teacher_outputs), maths.single(student_outputs)
+            maths.single(teacher_outputs),
+            maths.single(student_outputs),
+            (padding.mask_of(teacher_outputs), padding.mask_of(student_outputs)),
         )
         channel = slice(0, 1)  # channels may differ, nothing else
         base.refuse_broadcast(self, teacher[..., channel], student[..., channel])
+        mask = padding.common(both, teacher.shape[1:-1])
+        teacher, student = (padding.zeroed(one, mask) for one in (teacher, student))
         return maths.attention(teacher, student)
 
     def get_config(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from keras_fitkit._core import arguments
 from keras_fitkit._core.serialization import serializable
 from keras_fitkit.distillation import distillation_loss as base
 from keras_fitkit.distillation import feature_maths as maths
+from keras_fitkit.distillation import masks as padding
 from keras_fitkit.distillation import matching
 
 
@@ -18,8 +19,9 @@ class ContrastiveDistillation(base.DistillationLoss):
     """A student's embedding is nearest to the teacher's of the same sample.
 
     InfoNCE: the cross entropy of "which sample of the batch is it" with the cosines of
-    the embeddings over `temperature`. Features are pooled to vectors and projected to
-    `dim` numbers by a linear layer each; both projectors train with the student.
+    the embeddings over `temperature`. Features are pooled to vectors, without padding,
+    and projected to `dim` numbers by a linear layer each; both projectors train with
+    the student.
 
     It is not CRD (Tian, Krishnan and Isola, "Contrastive Representation Distillation",
     2019, arXiv:1910.10699). That draws thousands of negatives from a memory of all the
@@ -120,8 +122,10 @@ class ContrastiveDistillation(base.DistillationLoss):
             hint = "A Distiller does that."
             text = arguments.message("teacher", "prepared", None, hint)
             raise ValueError(text)
-        teacher = matching.pooled_to_vector(maths.single(teacher_outputs))
-        student = matching.pooled_to_vector(maths.single(student_outputs))
+        teacher, student = (
+            matching.pooled_to_vector(maths.single(one), padding.mask_of(one))
+            for one in (teacher_outputs, student_outputs)
+        )
         keys = maths.unit(self.teacher_projector(teacher))
         asked = maths.unit(self.student_projector(student))
         temperature = maths.single(self.temperature)

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from keras_fitkit._core import arguments
+from keras_fitkit.distillation import masks
 
 Shape = tuple[Any, ...]
 
@@ -61,7 +62,11 @@ class DistillationLoss(keras.layers.Layer):
 
     Define `compute_loss`, and return one value for each sample (or for each token or
     pixel of it): the `Distiller` takes the mean, with sample weights and masks. A loss
-    that gives one number for a whole batch works, but nothing can weight it.
+    that gives one number for a whole batch works, but nothing can weight it. Masks and
+    weights that have other positions than the values are fitted to these: a value
+    counts if one of the positions it covers does (in both models, for features), and a
+    sample has the mean of its weights. What is summed or pooled within `compute_loss`
+    is the loss's own affair: `mask_of` tells it what is padding.
 
     Class attributes say what is given to `compute_loss`: `reads` is "logits" (the
     default; probabilities are turned into logits before) or "features" (outputs of
@@ -138,6 +143,22 @@ class DistillationLoss(keras.layers.Layer):
             NotImplementedError: in the base class.
         """
         raise NotImplementedError(f"`{type(self).__name__}` must define compute_loss.")
+
+    @staticmethod
+    def mask_of(outputs: Any) -> Any:
+        """Which positions of what `compute_loss` was given count.
+
+        Of the teacher's tensor and the student's each its own. Logits have none: they
+        are made of the outputs.
+
+        Args:
+            outputs: `teacher_outputs` or `student_outputs`, (batch, ..., channels).
+
+        Returns:
+            bool, with the axes of `outputs` but the last (of size 1 where it is the
+            same along one); None where all count.
+        """
+        return masks.mask_of(outputs)
 
     def call(
         self, teacher_outputs: Any, student_outputs: Any, labels: Any = None

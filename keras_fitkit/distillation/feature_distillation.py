@@ -12,6 +12,7 @@ from keras_fitkit._core.layers import leaf_layers
 from keras_fitkit._core.serialization import serializable
 from keras_fitkit.distillation import distillation_loss as base
 from keras_fitkit.distillation import feature_maths as maths
+from keras_fitkit.distillation import masks as padding
 from keras_fitkit.distillation import matching
 
 _LOSSES: dict[str, Callable[[Any, Any], Any]] = {
@@ -35,8 +36,9 @@ class FeatureDistillation(base.DistillationLoss):
     The mean squared difference (or another one) of the teacher's features and the
     student's. Where the student has another number of channels, a projector is put
     between: it trains with the student and is no part of it. Where the teacher's map is
-    larger or smaller, the larger one is pooled. Channels are the last axis here,
-    whatever the layer's `data_format`.
+    larger or smaller, the larger one is pooled. Padding is left out of what is pooled
+    and of the loss. Channels are the last axis here, whatever the layer's
+    `data_format`.
 
     Args:
         teacher_layer_name: path of the teacher's layer, such as "backbone/block4"; of
@@ -122,8 +124,11 @@ class FeatureDistillation(base.DistillationLoss):
     ) -> Any:
         """The difference at each sample and position."""
         teacher, student = maths.single(teacher_outputs), maths.single(student_outputs)
+        masks = padding.mask_of(teacher_outputs), padding.mask_of(student_outputs)
         if self._automatic:
-            teacher, student = matching.aligned(teacher, student)
+            teacher, student = matching.aligned(teacher, student, masks)
+        elif self.projector is not None:
+            student = padding.same_mask(student, student_outputs)
         if self.projector is not None:
             student = maths.single(self.projector(student))
         base.refuse_broadcast(self, teacher, student)

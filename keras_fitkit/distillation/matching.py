@@ -8,14 +8,18 @@ import keras
 from keras import ops
 
 from keras_fitkit._core import arguments
+from keras_fitkit.distillation import masks as padding
 from keras_fitkit.distillation.distillation_loss import OutputSpec, Shape
 
 
-def aligned(teacher: Any, student: Any) -> tuple[Any, Any]:
+def aligned(
+    teacher: Any, student: Any, masks: tuple[Any, Any] = (None, None)
+) -> tuple[Any, Any]:
     """Both with the same axes between batch and channels: the larger is pooled.
 
     A feature map beside a vector gets its mean over all positions. Sizes that do not
-    divide are resized (images) or an error (sequences).
+    divide are resized (images) or an error (sequences). Positions that the mask of the
+    teacher's or the student's leaves out are left out of what is pooled.
 
     Raises:
         ValueError: their axes cannot be matched.
@@ -24,10 +28,11 @@ def aligned(teacher: Any, student: Any) -> tuple[Any, Any]:
     if ranks[0] != ranks[1]:
         if min(ranks) != 2:
             raise ValueError(_unlike(teacher, student))
-        return tuple(pooled_to_vector(one) for one in (teacher, student))
+        both = zip((teacher, student), masks, strict=True)
+        return tuple(pooled_to_vector(one, mask) for one, mask in both)
     pairs = zip(teacher.shape[1:-1], student.shape[1:-1], strict=True)
     sizes = tuple(None if None in pair else min(pair) for pair in pairs)
-    return _resized(teacher, sizes), _resized(student, sizes)
+    return _resized(teacher, sizes, masks[0]), _resized(student, sizes, masks[1])
 
 
 def aligned_shapes(teacher: OutputSpec, student: OutputSpec) -> tuple[Shape, Shape]:
@@ -61,10 +66,17 @@ def channels_last(layer: Any, features: Any) -> Any:
     return ops.moveaxis(features, 1, -1)
 
 
-def pooled_to_vector(features: Any) -> Any:
-    """(batch, channels): the mean over everything between."""
+def pooled_to_vector(features: Any, mask: Any = None) -> Any:
+    """(batch, channels): the mean over what counts between; 0 if nothing does."""
     rank = len(features.shape)
-    return features if rank == 2 else ops.mean(features, axis=tuple(range(1, rank - 1)))
+    if rank == 2:
+        return features
+    axes = tuple(range(1, rank - 1))
+    if mask is None:
+        return ops.mean(features, axis=axes)
+    total = ops.sum(padding.zeroed(features, mask), axis=axes)
+    count = ops.sum(padding.as_weights(mask, features), axis=axes)
+    return ops.divide_no_nan(total, count)
 
 
 def linear_projector(shape: Shape, width: int, name: str, use_bias: bool = True) -> Any:
@@ -87,10 +99,17 @@ def linear_projector(shape: Shape, width: int, name: str, use_bias: bool = True)
     return layer
 
 
-def _resized(features: Any, sizes: tuple[int | None, ...]) -> Any:
-    now = tuple(features.shape[1:-1])
-    if None in sizes or now == sizes:
+def _resized(features: Any, sizes: tuple[int | None, ...], mask: Any) -> Any:
+    if None in sizes or tuple(features.shape[1:-1]) == sizes:
         return features
+    if mask is None:
+        return _shrunk(features, sizes)
+    total = _shrunk(padding.zeroed(features, mask), sizes)
+    return ops.divide_no_nan(total, _shrunk(padding.as_weights(mask, features), sizes))
+
+
+def _shrunk(features: Any, sizes: tuple[int | None, ...]) -> Any:
+    now = tuple(features.shape[1:-1])
     if all(size % wanted == 0 for size, wanted in zip(now, sizes, strict=True)):
         window = tuple(a // b for a, b in zip(now, sizes, strict=True))
         return ops.average_pool(

@@ -8,6 +8,7 @@ from keras_fitkit._core import arguments
 from keras_fitkit._core.serialization import serializable
 from keras_fitkit.distillation import distillation_loss as base
 from keras_fitkit.distillation import feature_maths as maths
+from keras_fitkit.distillation import masks
 
 
 @serializable
@@ -16,9 +17,10 @@ class RelationalDistillation(base.DistillationLoss):
 
     `distance_weight` times Huber's loss of the pairwise distances, which have mean 1 in
     a batch, plus `angle_weight` times that of the cosines of all angles. Widths may
-    differ. It compares the samples of a batch: a sample weight is the weight of the
-    sample at the vertex, and on several replicas each compares its own share of the
-    batch. Angles take memory of the third power of the batch size. Points nearer to one
+    differ. Padding is zeros: sequences of unlike length lie apart by what one has more.
+    It compares the samples of a batch: a sample weight is the weight of the sample at
+    the vertex, and on several replicas each compares its own share of the batch. Angles
+    take memory of the third power of the batch size. Points nearer to one
     another than a thousandth of their distance from the batch's middle count as one.
     Where products are rounded to TF32 (some GPUs, by default) near points are rougher.
 
@@ -78,11 +80,12 @@ class RelationalDistillation(base.DistillationLoss):
     ) -> Any:
         """The share of each sample."""
         found = 0.0
+        both = teacher_outputs, student_outputs
+        teacher, student = map(masks.without_padding, both)
         if self.distance_weight:
-            value = maths.distances(teacher_outputs, student_outputs)
-            found += self.distance_weight * value
+            found += self.distance_weight * maths.distances(teacher, student)
         if self.angle_weight:
-            found += self.angle_weight * maths.angles(teacher_outputs, student_outputs)
+            found += self.angle_weight * maths.angles(teacher, student)
         return found
 
     def get_config(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from keras_fitkit._core.serialization import serializable
 from keras_fitkit.distillation import distillation_loss as base
 from keras_fitkit.distillation import feature_maths as maths
+from keras_fitkit.distillation import masks
 
 
 @serializable
@@ -14,9 +15,9 @@ class SimilarityPreserving(base.DistillationLoss):
     """Samples that are alike for the teacher are alike for the student.
 
     `||G_teacher - G_student||**2 / batch**2`, where `G` is `F @ F.T` of the flattened
-    features with rows of length 1. Widths may differ. It compares the samples of a
-    batch: a sample weight is the weight of a row, and on several replicas each compares
-    its own share of the batch.
+    features with rows of length 1. Widths may differ. Padding is zeros, which add
+    nothing. It compares the samples of a batch: a sample weight is the weight of a row,
+    and on several replicas each compares its own share of the batch.
 
     Args:
         teacher_layer_name: path of the teacher's layer, such as "backbone/block4". None
@@ -63,7 +64,8 @@ class SimilarityPreserving(base.DistillationLoss):
         self, teacher_outputs: Any, student_outputs: Any, labels: Any = None
     ) -> Any:
         """The share of each sample."""
-        return maths.similarity(teacher_outputs, student_outputs)
+        both = teacher_outputs, student_outputs
+        return maths.similarity(*map(masks.without_padding, both))
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_fitkit._core import arguments, finite, layers
 from keras_fitkit.distillation import logits_maths as maths
-from keras_fitkit.distillation import taps
+from keras_fitkit.distillation import masks, taps
 from keras_fitkit.distillation.distillation_loss import OutputSpec
 from keras_fitkit.distillation.network import ModelOutputs, Network
 
@@ -188,7 +188,10 @@ def _place(path: str, members: int) -> tuple[int, str]:
 
 def _stopped(structure: Any) -> Any:
     return keras.tree.map_structure(
-        lambda one: None if one is None else ops.stop_gradient(one), structure
+        lambda one: (
+            None if one is None else masks.same_mask(ops.stop_gradient(one), one)
+        ),
+        structure,
     )
 
 

@@ -249,3 +249,16 @@ def test_row_function_is_what_a_metric_takes_the_mean_of():
 
     assert _private.row_function(Own()) is None
     assert _private.row_function(keras.metrics.AUC()) is None
+
+
+# --- mask_of, set_mask
+
+
+def test_a_mask_is_kept_with_its_tensor():
+    rows = keras.ops.convert_to_tensor([[1, 2, 0]])
+    assert _private.mask_of(rows) is None
+    embedded = keras.layers.Embedding(3, 2, mask_zero=True)(rows)
+    assert array(_private.mask_of(embedded)).tolist() == [[True, True, False]]
+    _private.set_mask(embedded, keras.ops.convert_to_tensor([[True, False, False]]))
+    pooled = keras.layers.GlobalAveragePooling1D()(embedded)
+    np.testing.assert_allclose(array(pooled), array(embedded)[:, 0])
