@@ -190,13 +190,18 @@ def refuse_broadcast(owner: Any, teacher: Any, student: Any) -> None:
 def one_hot(labels: Any, like: Any) -> Any:
     """Labels as one-hot rows of the shape of `like` (logits).
 
+    Of rows that are smoothed or mixed the largest entry, the first of equal ones; a row
+    of zeros stays one.
+
     Raises:
         ValueError: labels of another shape.
     """
     classes, rank = like.shape[-1], len(like.shape)
     found = labels
     if len(found.shape) == rank and found.shape[-1] == classes and classes != 1:
-        return ops.cast(found, "float32")
+        rows = ops.cast(found, "float32")
+        largest = ops.one_hot(ops.argmax(rows, axis=-1), classes, dtype="float32")
+        return largest * ops.cast(rows > 0, "float32")
     if len(found.shape) == rank and found.shape[-1] == 1:
         found = ops.squeeze(found, axis=-1)
     if len(found.shape) != rank - 1:
