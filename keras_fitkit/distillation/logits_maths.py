@@ -14,6 +14,7 @@ from keras import ops
 
 _FAR = -1e9  # a logit that has no share in a softmax
 _TINY = 1e-16
+_LEAST_DEVIATION = 1e-2  # far below that of any logits, cosines included
 
 
 def single(values: Any) -> Any:
@@ -68,11 +69,15 @@ def bernoulli_kl(teacher: Any, student: Any, temperature: Any) -> Any:
 
 
 def standardized(logits: Any) -> Any:
-    """Logits with mean 0 and standard deviation 1 over the classes."""
+    """Logits with mean 0 and standard deviation 1 over the classes.
+
+    A smaller deviation than 0.01 counts as 0.01, so that the gradient is bounded: a head
+    of zeros has equal logits.
+    """
     values = single(logits)
     centred = values - ops.mean(values, axis=-1, keepdims=True)
     variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)
-    return centred / ops.sqrt(variance + 1e-12)
+    return centred * ops.rsqrt(ops.maximum(variance, _LEAST_DEVIATION**2))
 
 
 def decoupled(
