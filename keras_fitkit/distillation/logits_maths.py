@@ -122,7 +122,8 @@ def relations(
     """`beta * (1 - r of each row) + gamma * mean(1 - r of each column)`.
 
     `r` is Pearson's correlation of the teacher's and the student's probabilities. The
-    second part belongs to the batch: every sample has the same.
+    second part belongs to the batch: every sample has the same, and a batch of one
+    sample has 0.
 
     Args:
         teacher: logits, (batch, classes).
@@ -135,7 +136,8 @@ def relations(
     q = ops.softmax(single(student) / temperature, axis=-1)
     rows = 1 - _correlation(p, q, axis=-1)
     columns = ops.mean(1 - _correlation(p, q, axis=0))
-    return beta * rows + gamma * columns
+    several = ops.cast(ops.shape(p)[0] > 1, "float32")
+    return beta * rows + gamma * several * columns
 
 
 def mixed_softmax(logits: list[Any], weights: list[float]) -> Any:
