@@ -71,8 +71,8 @@ def bernoulli_kl(teacher: Any, student: Any, temperature: Any) -> Any:
 def standardized(logits: Any) -> Any:
     """Logits with mean 0 and standard deviation 1 over the classes.
 
-    A smaller deviation than 0.01 counts as 0.01, so that the gradient is bounded: a head
-    of zeros has equal logits.
+    A smaller deviation than 0.01 counts as 0.01, so that the gradient is bounded: a
+    head of zeros has equal logits.
     """
     values = single(logits)
     centred = values - ops.mean(values, axis=-1, keepdims=True)
