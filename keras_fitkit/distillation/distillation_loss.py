@@ -72,6 +72,11 @@ class DistillationLoss(keras.layers.Layer):
     attributes, train with the student, are saved with the distiller, and are no part of
     the student. `get_config` gives back the constructor's arguments.
 
+    A distiller that is given a loss which another one has takes a new one of its
+    config, with projectors and queues of its own: `distiller.distillation_losses` has
+    it. Numbers made with `scalar` (a temperature) stay those of the object given, so
+    that a schedule reaches them.
+
     Args:
         name: of the loss, in the logs too. Defaults to None: from its class.
 
@@ -105,6 +110,8 @@ class DistillationLoss(keras.layers.Layer):
         self.teacher_layer_name: str | None = None
         self.student_layer_name: str | None = None
         self.output_key: str | int | None = None
+        self.in_use = False  # a distiller has it
+        self._scalars: list[str] = []
 
     def prepare(self, teacher: OutputSpec, student: OutputSpec) -> None:
         """Called by the distiller before the first step, once for each output.
@@ -157,12 +164,49 @@ class DistillationLoss(keras.layers.Layer):
         """The loss that `get_config` described."""
         return cls(**config)
 
+    def for_another(self) -> Any:
+        """A loss of the same config, as for a new student.
+
+        Raises:
+            ValueError: it has weights, and a config that does not describe it.
+        """
+        hint = f"Make a new {type(self).__name__} for each distiller."
+        own, known = (_depth(self, name) for name in ("__init__", "get_config"))
+        if own < known:  # its arguments are not in its config
+            if not self.variables:
+                return self  # nothing to share
+            allowed = "losses that no other distiller has, or with a `get_config`"
+            text = arguments.message("distillation_losses", allowed, self.name, hint)
+            raise ValueError(text)
+        made = self._again()
+        if {id(one) for one in made.variables} & {id(one) for one in self.variables}:
+            allowed = "losses without the weights of another distiller's"
+            text = arguments.message("distillation_losses", allowed, self.name, hint)
+            raise ValueError(text)
+        for name in self._scalars:
+            if hasattr(self, name) and hasattr(made, name):
+                delattr(made, name)  # Keras forgets a variable no other way
+                setattr(made, name, getattr(self, name))
+        return made
+
+    def _again(self) -> Any:
+        return type(self).from_config(self.get_config())
+
     def scalar(self, name: str, value: float) -> Any:
-        """A number in a variable, so that a schedule can change it."""
+        """A number in a variable, so that a schedule can change it.
+
+        Make it the attribute `name` in the constructor.
+        """
+        self._scalars.append(name)
         initializer = keras.initializers.Constant(value)
         return self.add_weight(
             name=name, shape=(), initializer=initializer, trainable=False
         )
+
+
+def _depth(loss: DistillationLoss, name: str) -> int:
+    """How far up among its classes a method is defined."""
+    return next(i for i, one in enumerate(type(loss).__mro__) if name in vars(one))
 
 
 def refuse_other_shape(teacher: OutputSpec, student: OutputSpec) -> None:

@@ -47,7 +47,8 @@ class FeatureDistillation(base.DistillationLoss):
             channels), or Keras's loss objects of these. Defaults to "mse".
         projector: "auto" (Dense, or a 1 x 1 convolution for images, where the channels
             differ), None, or a Keras layer of one's own without regularizers, applied
-            to the student's features. Defaults to "auto".
+            to the student's features; one that is built already is for one distiller
+            alone. Defaults to "auto".
         name: of the loss, in the logs too. Defaults to None: from its class.
 
     Inputs and values: (batch, ..., channels); (batch, ...).
@@ -94,6 +95,7 @@ class FeatureDistillation(base.DistillationLoss):
             _refuse_penalties(projector)
         self._automatic = isinstance(projector, str)
         self.projector: Any = None if self._automatic else projector
+        self._given_built = bool(getattr(projector, "built", False))
 
     def prepare(self, teacher: base.OutputSpec, student: base.OutputSpec) -> None:
         """Makes the projector.
@@ -129,6 +131,17 @@ class FeatureDistillation(base.DistillationLoss):
         base.refuse_broadcast(self, teacher, student)
         return _LOSSES[self.loss](teacher, student)
 
+    def _again(self) -> Any:
+        config = self.get_config()
+        if not self._automatic and self.projector is not None:
+            if self._given_built:  # its weights may be meant
+                allowed = "a layer that is not built, where several distillers have it"
+                hint = "Make a new FeatureDistillation for each distiller."
+                text = arguments.message("projector", allowed, self.projector, hint)
+                raise ValueError(text)
+            config["projector"] = _unbuilt(self.projector)
+        return type(self).from_config(config)
+
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         own = None
@@ -149,6 +162,15 @@ class FeatureDistillation(base.DistillationLoss):
             layer = keras.saving.deserialize_keras_object(config["projector"])
             config = {**config, "projector": layer}
         return cls(**config)
+
+
+def _unbuilt(layer: Any) -> Any:
+    """A layer of the same config, for another width."""
+    if type(layer) is keras.Sequential:  # the config has the width, once it is built
+        return keras.Sequential(
+            [_unbuilt(one) for one in layer.layers], name=layer.name
+        )
+    return type(layer).from_config(layer.get_config())
 
 
 def _refuse_penalties(projector: Any) -> None:

@@ -194,6 +194,7 @@ def terms_of(
                 teacher.layer_spec(loss.teacher_layer_name),
                 student.layer_spec(str(loss.student_layer_name)),
             )
+        loss.in_use = True
         loss.built = True  # else Keras runs the model once more, to build it
         found.append(Term(loss, name, pairs, tuple(student.output_names())))
     return found
