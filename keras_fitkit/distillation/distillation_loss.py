@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from keras_fitkit._core import arguments
+from keras_fitkit._core.layers import leaf_layers
 
 Shape = tuple[Any, ...]
 
@@ -70,7 +71,8 @@ class DistillationLoss(keras.layers.Layer):
 
     It is a Keras layer: variables made with `add_weight`, and layers that are its
     attributes, train with the student, are saved with the distiller, and are no part of
-    the student. `get_config` gives back the constructor's arguments.
+    the student. They have no regularizers: a penalty would be in the student's
+    `val_loss`. `get_config` gives back the constructor's arguments.
 
     A distiller that is given a loss which another one has takes a new one of its
     config, with projectors and queues of its own: `distiller.distillation_losses` has
@@ -207,6 +209,29 @@ class DistillationLoss(keras.layers.Layer):
 def _depth(loss: DistillationLoss, name: str) -> int:
     """How far up among its classes a method is defined."""
     return next(i for i, one in enumerate(type(loss).__mro__) if name in vars(one))
+
+
+def refuse_penalties(argument: str, owner: Any) -> None:
+    """A penalty would be added to the student's own, in `val_loss` too.
+
+    Raises:
+        ValueError: a layer or a weight with a regularizer.
+    """
+    found = [
+        f"{layer.name!r} has `{name}`"
+        for layer in (owner, *(one for _, one in leaf_layers(owner)))
+        for name, value in vars(layer).items()
+        if name.endswith("_regularizer") and value is not None
+    ]
+    found += [
+        f"{one.path!r} has one"
+        for one in owner.trainable_variables
+        if getattr(one, "regularizer", None) is not None
+    ]
+    if found:
+        hint = "The optimizer's `weight_decay` reaches it as well."
+        allowed = f"without regularizers; {found[0]}"
+        raise ValueError(arguments.message(argument, allowed, owner, hint))
 
 
 def refuse_other_shape(teacher: OutputSpec, student: OutputSpec) -> None:

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import keras
 
 from keras_fitkit._core import arguments
-from keras_fitkit._core.layers import leaf_layers
 from keras_fitkit._core.serialization import serializable
 from keras_fitkit.distillation import distillation_loss as base
 from keras_fitkit.distillation import feature_maths as maths
@@ -92,7 +91,7 @@ class FeatureDistillation(base.DistillationLoss):
             allowed = "'auto', None or a keras.layers.Layer"
             raise TypeError(arguments.message("projector", allowed, projector))
         if isinstance(projector, keras.layers.Layer):
-            _refuse_penalties(projector)
+            base.refuse_penalties("projector", projector)
         self._automatic = isinstance(projector, str)
         self.projector: Any = None if self._automatic else projector
         self._given_built = bool(getattr(projector, "built", False))
@@ -171,17 +170,6 @@ def _unbuilt(layer: Any) -> Any:
             [_unbuilt(one) for one in layer.layers], name=layer.name
         )
     return type(layer).from_config(layer.get_config())
-
-
-def _refuse_penalties(projector: Any) -> None:
-    """A penalty would be added to the student's own, in `val_loss` too."""
-    for layer in (projector, *(one for _, one in leaf_layers(projector))):
-        for name, value in vars(layer).items():
-            if name.endswith("_regularizer") and value is not None:
-                hint = "The optimizer's `weight_decay` reaches it as well."
-                allowed = f"without regularizers; {layer.name!r} has `{name}`"
-                text = arguments.message("projector", allowed, projector, hint)
-                raise ValueError(text)
 
 
 def _plain_loss(loss: Any) -> Any:

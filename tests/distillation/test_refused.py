@@ -159,3 +159,28 @@ def test_the_teacher_is_not_set_like_an_attribute():
     with pytest.raises(AttributeError, match=r"set_teacher"):
         made.teacher = classes(3)
     assert len(made.layers) == count
+
+
+class Penalized(SOFT):
+    def __init__(self, layer=None):
+        super().__init__()
+        self.layer = layer
+
+    def prepare(self, teacher, student):
+        if self.layer is not None:
+            self.layer.build((None, 3))
+        else:
+            self.add_weight(name="w", shape=(3,), regularizer="l2")
+
+
+def test_a_loss_has_no_penalties_that_the_student_would_seem_to_have():
+    dense = keras.layers.Dense(3, kernel_regularizer="l2", name="mine")
+    for layer in (dense, keras.Sequential([keras.layers.ReLU(), dense])):
+        with pytest.raises(
+            ValueError, match=r"`distillation_losses` must be without.*'mine' has `kern"
+        ):
+            kf.Distiller(classes(3), classes(3), Penalized(layer))
+    with pytest.raises(
+        ValueError, match=r"must be without regularizers; '.*w' has one"
+    ):
+        kf.Distiller(classes(3), classes(3), Penalized())
