@@ -293,7 +293,7 @@ def _losses(given: Any, weights: Any) -> tuple[list[DistillationLoss], list[floa
     if len({id(one) for one in found}) != len(found):
         allowed = "a list without the same object twice"
         raise ValueError(arguments.message("distillation_losses", allowed, given))
-    return found, clean
+    return [one.for_another() if one.in_use else one for one in found], clean
 
 
 def _paths(names: Any) -> list[str]:

@@ -30,6 +30,10 @@ class ContrastiveDistillation(base.DistillationLoss):
     the batches before it; samples of the same class are among them. The queue holds the
     teacher's features before the projector, so that they never grow stale.
 
+    A sample is no negative of itself: rows of the batch and of the queue for which the
+    teacher gives the same up to rounding are left out. Augmentation hides that, so with
+    it keep the queue shorter than an epoch.
+
     Args:
         teacher_layer_name: path of the teacher's layer, such as "backbone/block4". None
             with None for the student: the outputs. Defaults to None.
@@ -129,12 +133,17 @@ class ContrastiveDistillation(base.DistillationLoss):
         keys = maths.unit(self.teacher_projector(teacher))
         asked = maths.unit(self.student_projector(student))
         temperature = maths.single(self.temperature)
+        teacher = ops.stop_gradient(teacher)
+        place = ops.arange(ops.shape(teacher)[0])
+        elsewhere = ops.cast(place[:, None] != place[None, :], "float32")
+        copies = maths.alike(teacher, teacher) * elsewhere
         if self._rows is None:
-            return maths.contrast(keys, asked, temperature)
-        others = maths.unit(self.teacher_projector(ops.copy(self._rows)))
-        present = ops.copy(self._present)
-        values = maths.contrast(keys, asked, temperature, others, present)
-        self._put(ops.stop_gradient(teacher))
+            return maths.contrast(keys, asked, temperature, copies=copies)
+        rows = ops.copy(self._rows)
+        others = maths.unit(self.teacher_projector(rows))
+        present = ops.copy(self._present) * (1 - maths.alike(teacher, rows))
+        values = maths.contrast(keys, asked, temperature, others, present, copies)
+        self._put(teacher)
         return values
 
     def get_config(self) -> dict[str, Any]:

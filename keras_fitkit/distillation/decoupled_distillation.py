@@ -30,7 +30,8 @@ class DecoupledDistillation(base.DistillationLoss):
         name: of the loss, in the logs too. Defaults to None: from its class.
 
     Inputs and values: logits (batch, ..., classes), labels as integers or one-hot;
-    (batch, ...).
+    (batch, ...). Of rows that label smoothing, MixUp or CutMix have made the labelled
+    class is the largest, the first of equal ones: both parts want one class.
 
     Raises:
         TypeError, ValueError: an argument outside its range, by name; in a fit, labels

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from keras_fitkit._core import arguments
+from keras_fitkit._core.layers import leaf_layers
 from keras_fitkit.distillation import masks
 
 Shape = tuple[Any, ...]
@@ -75,7 +76,13 @@ class DistillationLoss(keras.layers.Layer):
 
     It is a Keras layer: variables made with `add_weight`, and layers that are its
     attributes, train with the student, are saved with the distiller, and are no part of
-    the student. `get_config` gives back the constructor's arguments.
+    the student. They have no regularizers: a penalty would be in the student's
+    `val_loss`. `get_config` gives back the constructor's arguments.
+
+    A distiller that is given a loss which another one has takes a new one of its
+    config, with projectors and queues of its own: `distiller.distillation_losses` has
+    it. Numbers made with `scalar` (a temperature) stay those of the object given, so
+    that a schedule reaches them.
 
     Args:
         name: of the loss, in the logs too. Defaults to None: from its class.
@@ -110,6 +117,8 @@ class DistillationLoss(keras.layers.Layer):
         self.teacher_layer_name: str | None = None
         self.student_layer_name: str | None = None
         self.output_key: str | int | None = None
+        self.in_use = False  # a distiller has it
+        self._scalars: list[str] = []
 
     def prepare(self, teacher: OutputSpec, student: OutputSpec) -> None:
         """Called by the distiller before the first step, once for each output.
@@ -178,12 +187,72 @@ class DistillationLoss(keras.layers.Layer):
         """The loss that `get_config` described."""
         return cls(**config)
 
+    def for_another(self) -> Any:
+        """A loss of the same config, as for a new student.
+
+        Raises:
+            ValueError: it has weights, and a config that does not describe it.
+        """
+        hint = f"Make a new {type(self).__name__} for each distiller."
+        own, known = (_depth(self, name) for name in ("__init__", "get_config"))
+        if own < known:  # its arguments are not in its config
+            if not self.variables:
+                return self  # nothing to share
+            allowed = "losses that no other distiller has, or with a `get_config`"
+            text = arguments.message("distillation_losses", allowed, self.name, hint)
+            raise ValueError(text)
+        made = self._again()
+        if {id(one) for one in made.variables} & {id(one) for one in self.variables}:
+            allowed = "losses without the weights of another distiller's"
+            text = arguments.message("distillation_losses", allowed, self.name, hint)
+            raise ValueError(text)
+        for name in self._scalars:
+            if hasattr(self, name) and hasattr(made, name):
+                delattr(made, name)  # Keras forgets a variable no other way
+                setattr(made, name, getattr(self, name))
+        return made
+
+    def _again(self) -> Any:
+        return type(self).from_config(self.get_config())
+
     def scalar(self, name: str, value: float) -> Any:
-        """A number in a variable, so that a schedule can change it."""
+        """A number in a variable, so that a schedule can change it.
+
+        Make it the attribute `name` in the constructor.
+        """
+        self._scalars.append(name)
         initializer = keras.initializers.Constant(value)
         return self.add_weight(
             name=name, shape=(), initializer=initializer, trainable=False
         )
+
+
+def _depth(loss: DistillationLoss, name: str) -> int:
+    """How far up among its classes a method is defined."""
+    return next(i for i, one in enumerate(type(loss).__mro__) if name in vars(one))
+
+
+def refuse_penalties(argument: str, owner: Any) -> None:
+    """A penalty would be added to the student's own, in `val_loss` too.
+
+    Raises:
+        ValueError: a layer or a weight with a regularizer.
+    """
+    found = [
+        f"{layer.name!r} has `{name}`"
+        for layer in (owner, *(one for _, one in leaf_layers(owner)))
+        for name, value in vars(layer).items()
+        if name.endswith("_regularizer") and value is not None
+    ]
+    found += [
+        f"{one.path!r} has one"
+        for one in owner.trainable_variables
+        if getattr(one, "regularizer", None) is not None
+    ]
+    if found:
+        hint = "The optimizer's `weight_decay` reaches it as well."
+        allowed = f"without regularizers; {found[0]}"
+        raise ValueError(arguments.message(argument, allowed, owner, hint))
 
 
 def refuse_other_shape(teacher: OutputSpec, student: OutputSpec) -> None:
@@ -211,13 +280,18 @@ def refuse_broadcast(owner: Any, teacher: Any, student: Any) -> None:
 def one_hot(labels: Any, like: Any) -> Any:
     """Labels as one-hot rows of the shape of `like` (logits).
 
+    Of rows that are smoothed or mixed the largest entry, the first of equal ones; a row
+    of zeros stays one.
+
     Raises:
         ValueError: labels of another shape.
     """
     classes, rank = like.shape[-1], len(like.shape)
     found = labels
     if len(found.shape) == rank and found.shape[-1] == classes and classes != 1:
-        return ops.cast(found, "float32")
+        rows = ops.cast(found, "float32")
+        largest = ops.one_hot(ops.argmax(rows, axis=-1), classes, dtype="float32")
+        return largest * ops.cast(rows > 0, "float32")
     if len(found.shape) == rank and found.shape[-1] == 1:
         found = ops.squeeze(found, axis=-1)
     if len(found.shape) != rank - 1:

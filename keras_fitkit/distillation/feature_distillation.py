@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import keras
 
 from keras_fitkit._core import arguments
-from keras_fitkit._core.layers import leaf_layers
 from keras_fitkit._core.serialization import serializable
 from keras_fitkit.distillation import distillation_loss as base
 from keras_fitkit.distillation import feature_maths as maths
@@ -49,7 +48,8 @@ class FeatureDistillation(base.DistillationLoss):
             channels), or Keras's loss objects of these. Defaults to "mse".
         projector: "auto" (Dense, or a 1 x 1 convolution for images, where the channels
             differ), None, or a Keras layer of one's own without regularizers, applied
-            to the student's features. Defaults to "auto".
+            to the student's features; one that is built already is for one distiller
+            alone. Defaults to "auto".
         name: of the loss, in the logs too. Defaults to None: from its class.
 
     Inputs and values: (batch, ..., channels); (batch, ...).
@@ -93,9 +93,10 @@ class FeatureDistillation(base.DistillationLoss):
             allowed = "'auto', None or a keras.layers.Layer"
             raise TypeError(arguments.message("projector", allowed, projector))
         if isinstance(projector, keras.layers.Layer):
-            _refuse_penalties(projector)
+            base.refuse_penalties("projector", projector)
         self._automatic = isinstance(projector, str)
         self.projector: Any = None if self._automatic else projector
+        self._given_built = bool(getattr(projector, "built", False))
 
     def prepare(self, teacher: base.OutputSpec, student: base.OutputSpec) -> None:
         """Makes the projector.
@@ -134,6 +135,17 @@ class FeatureDistillation(base.DistillationLoss):
         base.refuse_broadcast(self, teacher, student)
         return _LOSSES[self.loss](teacher, student)
 
+    def _again(self) -> Any:
+        config = self.get_config()
+        if not self._automatic and self.projector is not None:
+            if self._given_built:  # its weights may be meant
+                allowed = "a layer that is not built, where several distillers have it"
+                hint = "Make a new FeatureDistillation for each distiller."
+                text = arguments.message("projector", allowed, self.projector, hint)
+                raise ValueError(text)
+            config["projector"] = _unbuilt(self.projector)
+        return type(self).from_config(config)
+
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         own = None
@@ -156,15 +168,13 @@ class FeatureDistillation(base.DistillationLoss):
         return cls(**config)
 
 
-def _refuse_penalties(projector: Any) -> None:
-    """A penalty would be added to the student's own, in `val_loss` too."""
-    for layer in (projector, *(one for _, one in leaf_layers(projector))):
-        for name, value in vars(layer).items():
-            if name.endswith("_regularizer") and value is not None:
-                hint = "The optimizer's `weight_decay` reaches it as well."
-                allowed = f"without regularizers; {layer.name!r} has `{name}`"
-                text = arguments.message("projector", allowed, projector, hint)
-                raise ValueError(text)
+def _unbuilt(layer: Any) -> Any:
+    """A layer of the same config, for another width."""
+    if type(layer) is keras.Sequential:  # the config has the width, once it is built
+        return keras.Sequential(
+            [_unbuilt(one) for one in layer.layers], name=layer.name
+        )
+    return type(layer).from_config(layer.get_config())
 
 
 def _plain_loss(loss: Any) -> Any:

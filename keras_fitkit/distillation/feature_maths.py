@@ -10,9 +10,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 from keras import ops
 
 _TINY = 1e-12
+_MARKS = 4  # numbers that tell one vector from another
 
 
 def single(values: Any) -> Any:
@@ -75,6 +77,7 @@ def contrast(
     temperature: Any,
     others: Any = None,
     present: Any = None,
+    copies: Any = None,
 ) -> Any:
     """InfoNCE: which of the teacher's embeddings belongs to the student's.
 
@@ -83,14 +86,31 @@ def contrast(
         student: (batch, n), rows of length 1.
         temperature: above 0.
         others: (rows, n), more of the teacher's, of other batches.
-        present: (rows,), 1.0 for those that count and 0.0 for the rest.
+        present: (rows,) or (batch, rows), 1.0 for those that count and 0.0 for the
+            rest.
+        copies: (batch, batch), 1.0 where the second is the first once more and does not
+            count; None: nowhere.
     """
     scores = ops.matmul(student, ops.transpose(teacher)) / temperature
+    if copies is not None:
+        scores += -1e9 * copies
     right = ops.sum(student * teacher, axis=-1) / temperature
     if others is not None:
         more = ops.matmul(student, ops.transpose(others)) / temperature
         scores = ops.concatenate([scores, more + -1e9 * (1 - present)], axis=-1)
     return ops.logsumexp(scores, axis=-1) - right
+
+
+def alike(rows: Any, others: Any) -> Any:
+    """(rows, others): 1.0 where both are one vector up to rounding, else 0.0.
+
+    Told by a few sums with random signs: the differences themselves would be (rows,
+    others, width), and products of matrices are too rough on some GPUs.
+    """
+    marks, of_others = _marks(rows), _marks(others)
+    apart = ops.max(ops.abs(marks[:, None, :] - of_others[None, :, :]), axis=-1)
+    size = ops.sqrt(ops.sum(ops.square(rows), axis=-1, keepdims=True))
+    return ops.cast(apart <= 1e-4 * size, "float32")
 
 
 def flat(features: Any) -> Any:
@@ -107,6 +127,15 @@ def unit(values: Any) -> Any:
     """Vectors of length 1 along the last axis; a zero stays a zero."""
     size = ops.sum(ops.square(values), axis=-1, keepdims=True)
     return values * ops.rsqrt(ops.maximum(size, _TINY))
+
+
+def _marks(rows: Any) -> Any:
+    """(rows, 4): about as large as the rows are long."""
+    draw = np.random.default_rng(0)
+    drawn = draw.choice([-1.0, 1.0], (_MARKS, rows.shape[-1]))
+    signs = ops.convert_to_tensor(drawn, "float32")
+    found = [ops.sum(rows * signs[i], axis=-1) for i in range(_MARKS)]
+    return ops.stack(found, axis=-1)
 
 
 def _gram(features: Any) -> Any:

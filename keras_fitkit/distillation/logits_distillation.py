@@ -31,7 +31,8 @@ class LogitsDistillation(base.DistillationLoss):
             entropy with soft targets has the same gradient, so
             "categorical_crossentropy" is the same here. Defaults to "kl_divergence".
         standardize: whether the logits get mean 0 and standard deviation 1 first, so
-            that the student need not have the teacher's scale. Defaults to False.
+            that the student need not have the teacher's scale; a deviation below 0.01
+            counts as 0.01. Defaults to False.
         activation: "softmax" (one class of several), "sigmoid" (each unit for itself)
             or "auto": sigmoid for heads that end in one and for one unit, else softmax.
         output: the name or number of one output of a model with several; None: all,

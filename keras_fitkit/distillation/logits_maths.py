@@ -14,6 +14,7 @@ from keras import ops
 
 _FAR = -1e9  # a logit that has no share in a softmax
 _TINY = 1e-16
+_LEAST_DEVIATION = 1e-2  # far below that of any logits, cosines included
 
 
 def single(values: Any) -> Any:
@@ -68,11 +69,15 @@ def bernoulli_kl(teacher: Any, student: Any, temperature: Any) -> Any:
 
 
 def standardized(logits: Any) -> Any:
-    """Logits with mean 0 and standard deviation 1 over the classes."""
+    """Logits with mean 0 and standard deviation 1 over the classes.
+
+    A smaller deviation than 0.01 counts as 0.01, so that the gradient is bounded: a
+    head of zeros has equal logits.
+    """
     values = single(logits)
     centred = values - ops.mean(values, axis=-1, keepdims=True)
     variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)
-    return centred / ops.sqrt(variance + 1e-12)
+    return centred * ops.rsqrt(ops.maximum(variance, _LEAST_DEVIATION**2))
 
 
 def decoupled(
@@ -117,7 +122,8 @@ def relations(
     """`beta * (1 - r of each row) + gamma * mean(1 - r of each column)`.
 
     `r` is Pearson's correlation of the teacher's and the student's probabilities. The
-    second part belongs to the batch: every sample has the same.
+    second part belongs to the batch: every sample has the same, and a batch of one
+    sample has 0.
 
     Args:
         teacher: logits, (batch, classes).
@@ -130,7 +136,8 @@ def relations(
     q = ops.softmax(single(student) / temperature, axis=-1)
     rows = 1 - _correlation(p, q, axis=-1)
     columns = ops.mean(1 - _correlation(p, q, axis=0))
-    return beta * rows + gamma * columns
+    several = ops.cast(ops.shape(p)[0] > 1, "float32")
+    return beta * rows + gamma * several * columns
 
 
 def mixed_softmax(logits: list[Any], weights: list[float]) -> Any:

@@ -12,7 +12,10 @@ from keras import ops
 
 from keras_fitkit._core import arguments
 from keras_fitkit.distillation import masks
-from keras_fitkit.distillation.distillation_loss import DistillationLoss
+from keras_fitkit.distillation.distillation_loss import (
+    DistillationLoss,
+    refuse_penalties,
+)
 from keras_fitkit.distillation.network import ModelOutputs, Network
 
 
@@ -186,7 +189,8 @@ def terms_of(
     """A term for each loss, with its tensors found and the loss prepared.
 
     Raises:
-        ValueError: outputs or layers that are not there or do not agree.
+        ValueError: outputs or layers that are not there or do not agree; a loss with a
+            regularizer.
     """
     found = []
     for loss, name in zip(losses, _names(losses), strict=True):
@@ -206,6 +210,8 @@ def terms_of(
                 teacher.layer_spec(loss.teacher_layer_name),
                 student.layer_spec(str(loss.student_layer_name)),
             )
+        refuse_penalties("distillation_losses", loss)
+        loss.in_use = True
         loss.built = True  # else Keras runs the model once more, to build it
         found.append(Term(loss, name, pairs, tuple(student.output_names())))
     return found

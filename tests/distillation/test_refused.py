@@ -168,3 +168,28 @@ def test_a_softmax_of_one_unit_teaches_nothing(given):
     ]
     with pytest.raises(ValueError, match=f"`{next(iter(given))}` must be its default"):
         kf.Distiller(*nets, kd.LogitsDistillation(**given))
+
+
+class Penalized(SOFT):
+    def __init__(self, layer=None):
+        super().__init__()
+        self.layer = layer
+
+    def prepare(self, teacher, student):
+        if self.layer is not None:
+            self.layer.build((None, 3))
+        else:
+            self.add_weight(name="w", shape=(3,), regularizer="l2")
+
+
+def test_a_loss_has_no_penalties_that_the_student_would_seem_to_have():
+    dense = keras.layers.Dense(3, kernel_regularizer="l2", name="mine")
+    for layer in (dense, keras.Sequential([keras.layers.ReLU(), dense])):
+        with pytest.raises(
+            ValueError, match=r"`distillation_losses` must be without.*'mine' has `kern"
+        ):
+            kf.Distiller(classes(3), classes(3), Penalized(layer))
+    with pytest.raises(
+        ValueError, match=r"must be without regularizers; '.*w' has one"
+    ):
+        kf.Distiller(classes(3), classes(3), Penalized())
