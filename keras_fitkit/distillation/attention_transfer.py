@@ -69,10 +69,10 @@ class AttentionTransfer(base.DistillationLoss):
         Raises:
             ValueError: names the layer.
         """
-        for one in (teacher, student):
+        for role, one in (("teacher", teacher), ("student", student)):
             if one.shape is None or len(one.shape) < 3:
                 allowed = "a model whose features have positions"
-                raise ValueError(arguments.message("student", allowed, str(one)))
+                raise ValueError(arguments.message(role, allowed, str(one)))
         matching.aligned_shapes(teacher, student)
 
     def compute_loss(

@@ -52,6 +52,8 @@ class DecoupledDistillation(base.DistillationLoss):
 
     needs_labels: ClassVar[bool] = True
 
+    _sigmoid = False  # it reads a softmax
+
     def __init__(
         self,
         alpha: float = 1.0,
@@ -76,10 +78,11 @@ class DecoupledDistillation(base.DistillationLoss):
             ValueError: names what does not fit.
         """
         refuse_other_classes(teacher, student)
-        for one in (teacher, student):
+        for role, one in (("teacher", teacher), ("student", student)):
             if one.activation == "sigmoid" or (one.classes or 3) < 2:
                 allowed = "a model with a softmax over two classes or more"
-                raise ValueError(arguments.message("student", allowed, str(one)))
+                hint = "For sigmoids, and for one unit: LogitsDistillation."
+                raise ValueError(arguments.message(role, allowed, str(one), hint))
 
     def compute_loss(
         self, teacher_outputs: Any, student_outputs: Any, labels: Any = None

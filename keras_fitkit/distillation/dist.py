@@ -49,6 +49,8 @@ class DIST(base.DistillationLoss):
         label loss of weight 1).
     """
 
+    _sigmoid = False  # it reads a softmax
+
     def __init__(
         self,
         beta: float = 1.0,
@@ -73,11 +75,12 @@ class DIST(base.DistillationLoss):
             ValueError: names what does not fit.
         """
         refuse_other_classes(teacher, student)
-        for one in (teacher, student):
+        for role, one in (("teacher", teacher), ("student", student)):
             wrong_shape = one.shape is not None and len(one.shape) != 2
             if wrong_shape or one.activation == "sigmoid" or (one.classes or 3) < 2:
                 allowed = "a model with a softmax of shape (batch, classes)"
-                raise ValueError(arguments.message("student", allowed, str(one)))
+                hint = "For positions, sigmoids and one unit: LogitsDistillation."
+                raise ValueError(arguments.message(role, allowed, str(one), hint))
 
     def compute_loss(
         self, teacher_outputs: Any, student_outputs: Any, labels: Any = None

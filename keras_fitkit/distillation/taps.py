@@ -148,10 +148,11 @@ def _put_on(layer: Any, kind: str) -> None:
         if state is not None:
             state[0] += 1
             return
-        own = kind in vars(layer)  # `call` is the class's, `activation` the layer's
-        inner = getattr(layer, kind)
+        name = _method(layer, kind)
+        own = name in vars(layer)  # `call` is the class's, `activation` the layer's
+        inner = getattr(layer, name)
         _AT_WORK[id(layer), kind] = [1, inner if own else None]
-        setattr(layer, kind, _noting(layer, kind, inner))
+        setattr(layer, name, _noting(layer, kind, inner))
 
 
 def _take_off(layer: Any, kind: str) -> None:
@@ -161,10 +162,18 @@ def _take_off(layer: Any, kind: str) -> None:
         if state[0]:
             return
         del _AT_WORK[id(layer), kind]
+        name = _method(layer, kind)
         if state[1] is None:
-            delattr(layer, kind)
+            delattr(layer, name)
         else:
-            setattr(layer, kind, state[1])
+            setattr(layer, name, state[1])
+
+
+def _method(layer: Any, kind: str) -> str:
+    """What Keras calls: after `layer.quantize(...)` it is another one."""
+    policy = keras.dtype_policies.QuantizedDTypePolicy
+    quantized = kind == CALL and isinstance(layer.dtype_policy, policy)
+    return "quantized_call" if quantized else kind
 
 
 def _noting(layer: Any, kind: str, inner: Any) -> Any:

@@ -7,7 +7,7 @@ import pytest
 import keras_fitkit as kf
 from keras_fitkit import distillation as kd
 from keras_fitkit.distillation import matching, taps
-from tests.distillation.models import LABEL_LOSS, Count, data, mlp, weights
+from tests.distillation.models import LABEL_LOSS, Count, data, mlp, numpy, weights
 
 X, Y = data()
 
@@ -336,3 +336,19 @@ def test_inputs_by_name():
         return keras.Model(inputs, keras.layers.Dense(3)(hidden))
 
     kf.Distiller(net(), net(), kd.FeatureDistillation("hidden", "hidden"))
+
+
+def test_a_layer_that_keras_has_quantized():
+    teacher = mlp(16, seed=1, hidden="wide")
+    teacher.get_layer("wide").quantize("int8")
+    wanted = keras.Model(teacher.inputs[0], teacher.get_layer("wide").output)
+    x, _ = data()
+    network = taps.noted([(teacher.get_layer("wide"), taps.CALL)])
+    with network as notes:
+        teacher(x)
+    found = notes.result(teacher.get_layer("wide"))
+    np.testing.assert_array_equal(numpy(found), numpy(wanted(x)))
+    assert "quantized_call" not in vars(teacher.get_layer("wide"))
+    loss = kd.FeatureDistillation("wide", "hidden")
+    made = kf.Distiller(teacher, mlp(seed=2), loss, student_loss_weight=0.0)
+    made.compile("sgd", run_eagerly=True)
