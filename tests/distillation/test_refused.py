@@ -137,7 +137,7 @@ def test_the_heads_do_not_go_together():
         kf.Distiller(classes(3, "softmax"), classes(3, "sigmoid"), SOFT())
     for loss in (kd.DecoupledDistillation(), kd.DIST()):
         with pytest.raises(
-            ValueError, match=r"`student` must be a model with a softma"
+            ValueError, match=r"`teacher` must be a model with a softma"
         ):
             kf.Distiller(classes(3, "sigmoid"), classes(3), loss)
 
