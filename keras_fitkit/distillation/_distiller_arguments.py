@@ -84,7 +84,7 @@ class Checked:
         """All of them as plain values, with the teacher that there is now."""
         save = keras.saving.serialize_keras_object
         known = absent_teacher.described(run.source, self.teacher_paths)
-        known["inputs_made"] = run.teacher_inputs is not None or _wants_inputs(run)
+        known["inputs_made"] = run.teacher_inputs is not None or run.inputs_lost
         return {
             "name": name,
             "student": save(self.student),
@@ -115,27 +115,23 @@ def arguments_of(config: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def same_inputs(teacher: Any, given: Any, run: Any) -> Any:
-    """What `set_teacher` is to make the teacher's inputs with.
+def same_inputs(teacher: Any, given: Any, run: Any) -> tuple[Any, Any]:
+    """What makes this teacher's inputs, and that of a next one, for `set_teacher`.
 
     Raises:
         ValueError: what it was, where that was a function that no file holds.
     """
     if given != "same":
-        return given
+        return given, given
     if isinstance(teacher, TeacherCache):
-        return None
-    if _wants_inputs(run):
+        return None, run.teacher_inputs
+    if run.inputs_lost:
         allowed = (
             "given: the distiller was saved with one, and no file holds a function"
         )
         hint = "None, if this teacher needs none."
         raise ValueError(arguments.message("teacher_inputs", allowed, "same", hint))
-    return run.teacher_inputs
-
-
-def _wants_inputs(run: Any) -> bool:
-    return bool(run.source.absent and run.source.inputs_made)
+    return run.teacher_inputs, run.teacher_inputs
 
 
 def highest_share(distiller: Any, callbacks: Any = None) -> float:

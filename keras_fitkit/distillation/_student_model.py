@@ -25,6 +25,7 @@ class Run:
         self.source: Any = None  # the teacher, in an object that Keras does not track
         self.teacher: Any = None
         self.teacher_inputs: Callable[..., Any] | None = None
+        self.inputs_lost = False  # there were `teacher_inputs`, and a file without them
         self.terms: list[Any] = []
         self.network: Any = None
         self.term_means: Any = None  # a metric, in training only

@@ -125,7 +125,7 @@ class TeacherCache:
         return found
 
     def refuse_other_rows(self, data: Any) -> None:
-        """Raises where a data set is that of another cache.
+        """Raises where a data set is of another cache than one of the same teacher.
 
         Args:
             data: of a fit.
@@ -136,7 +136,9 @@ class TeacherCache:
         if not isinstance(data, _CachedDataset):
             return
         theirs, own = (one._files.description.about for one in (data._cache, self))
-        differ = [name for name in own if theirs.get(name) != own[name]]
+        differ = [
+            name for name in own if name != "data" and theirs.get(name) != own[name]
+        ]
         if differ:
             hint = f"They differ in {', '.join(differ)}."
             allowed = f"a data set of the teacher's cache, {self.path}"

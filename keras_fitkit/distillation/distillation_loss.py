@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import keras
@@ -81,8 +82,9 @@ class DistillationLoss(keras.layers.Layer):
 
     A distiller that is given a loss which another one has takes a new one of its
     config, with projectors and queues of its own: `distiller.distillation_losses` has
-    it. Numbers made with `scalar` (a temperature) stay those of the object given, so
-    that a schedule reaches them.
+    it. One with weights needs a `get_config` that fits its constructor for that.
+    Numbers made with `scalar` (a temperature) stay those of the object given, so that a
+    schedule reaches them.
 
     Args:
         name: of the loss, in the logs too. Defaults to None: from its class.
@@ -206,10 +208,10 @@ class DistillationLoss(keras.layers.Layer):
             allowed = "losses without the weights of another distiller's"
             text = arguments.message("distillation_losses", allowed, self.name, hint)
             raise ValueError(text)
-        for name in self._scalars:
-            if hasattr(self, name) and hasattr(made, name):
-                delattr(made, name)  # Keras forgets a variable no other way
-                setattr(made, name, getattr(self, name))
+        if not _share(self._scalars, self, made):
+            allowed = "losses whose weights are attributes, in the order they were made"
+            text = arguments.message("distillation_losses", allowed, self.name, hint)
+            raise ValueError(text)
         return made
 
     def _again(self) -> Any:
@@ -227,6 +229,25 @@ class DistillationLoss(keras.layers.Layer):
         )
 
 
+def _share(names: Sequence[str], loss: Any, made: Any) -> bool:
+    """Gives one loss the numbers of another; whether its weights keep their order.
+
+    A file knows them by it.
+    """
+    shared = {
+        id(getattr(made, name)): getattr(loss, name)
+        for name in names
+        if hasattr(loss, name) and hasattr(made, name)
+    }
+    wanted = [shared.get(id(one), one) for one in made.non_trainable_variables]
+    for name, one in list(vars(made).items()):
+        if isinstance(one, keras.Variable) and not one.trainable:
+            delattr(made, name)  # Keras forgets a variable no other way
+            setattr(made, name, shared.get(id(one), one))
+    found = made.non_trainable_variables
+    return [id(one) for one in found] == [id(one) for one in wanted]
+
+
 def _depth(loss: DistillationLoss, name: str) -> int:
     """How far up among its classes a method is defined."""
     return next(i for i, one in enumerate(type(loss).__mro__) if name in vars(one))
@@ -241,6 +262,7 @@ def refuse_penalties(argument: str, owner: Any) -> None:
     found = [
         f"{layer.name!r} has `{name}`"
         for layer in (owner, *(one for _, one in leaf_layers(owner)))
+        if layer.trainable  # of others Keras takes no penalty
         for name, value in vars(layer).items()
         if name.endswith("_regularizer") and value is not None
     ]

@@ -118,6 +118,7 @@ class Distiller(StudentModel):
         run.source, run.teacher = given.source, teacher
         self.supports_jit = given.source.supports_jit
         run.teacher_inputs = teacher_inputs
+        run.inputs_lost = given.source.absent and given.source.inputs_made
         run.save_teacher = given.save_teacher
         run.student_loss_weight = given.student_loss_weight
         run.terms = terms.terms_of(given.losses, run.source, run.network)
@@ -147,22 +148,24 @@ class Distiller(StudentModel):
         Args:
             teacher: as in the constructor.
             teacher_inputs: as in the constructor, or "same": what it was. A file has no
-                function, so after loading it must be given. Defaults to "same".
+                function, so after loading it must be given. A cache needs none, and
+                what it was stays for the next teacher. Defaults to "same".
 
         Raises:
             TypeError, ValueError: as in the constructor; other outputs, or heads of
                 another kind; "same" where it is not known.
         """
-        teacher_inputs = checks.same_inputs(teacher, teacher_inputs, self._run)
+        run, known = self._run, teacher_inputs != "same"
+        used, kept = checks.same_inputs(teacher, teacher_inputs, run)
         if self._given.save_teacher:
-            checks.refuse_unsaved(teacher, teacher_inputs)
-        source = self._given.source_of(teacher, teacher_inputs)
+            checks.refuse_unsaved(teacher, used)
+        source = self._given.source_of(teacher, used)
         absent_teacher.refuse_other_teacher(
-            self._run.source, source, self._given.teacher_paths
+            run.source, source, self._given.teacher_paths
         )
-        terms.use_teacher(self._run.terms, source)
-        self._run.source, self._run.teacher = source, teacher
-        self._run.teacher_inputs = teacher_inputs
+        run.terms = terms.use_teacher(run.terms, source, run.network)
+        run.source, run.teacher, run.teacher_inputs = source, teacher, kept
+        run.inputs_lost = run.inputs_lost and not known
         self.supports_jit = source.supports_jit
         if self.compiled and not self.supports_jit:
             self._compile_by_no_xla()
@@ -184,7 +187,7 @@ class Distiller(StudentModel):
         inputs, stored = stored_batches.split(x)
         run = self._run
         asked = stored if run.source.cached else inputs
-        if run.teacher_inputs is not None:
+        if run.teacher_inputs is not None and not run.source.cached:
             asked = run.teacher_inputs(asked)
         found: ModelOutputs = run.source(asked)
         return found

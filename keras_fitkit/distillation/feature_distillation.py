@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -96,7 +98,11 @@ class FeatureDistillation(base.DistillationLoss):
             base.refuse_penalties("projector", projector)
         self._automatic = isinstance(projector, str)
         self.projector: Any = None if self._automatic else projector
-        self._given_built = bool(getattr(projector, "built", False))
+        self._new_projector: Any = None  # like the one given, for another width
+        if isinstance(projector, keras.layers.Layer) and not projector.built:
+            with contextlib.suppress(NotImplementedError):
+                kind, own = type(projector), copy.deepcopy(projector.get_config())
+                self._new_projector = lambda: kind.from_config(copy.deepcopy(own))
 
     def prepare(self, teacher: base.OutputSpec, student: base.OutputSpec) -> None:
         """Makes the projector.
@@ -138,12 +144,12 @@ class FeatureDistillation(base.DistillationLoss):
     def _again(self) -> Any:
         config = self.get_config()
         if not self._automatic and self.projector is not None:
-            if self._given_built:  # its weights may be meant
+            if self._new_projector is None:  # built: its weights may be meant
                 allowed = "a layer that is not built, where several distillers have it"
                 hint = "Make a new FeatureDistillation for each distiller."
                 text = arguments.message("projector", allowed, self.projector, hint)
                 raise ValueError(text)
-            config["projector"] = _unbuilt(self.projector)
+            config["projector"] = self._new_projector()
         return type(self).from_config(config)
 
     def get_config(self) -> dict[str, Any]:
@@ -166,15 +172,6 @@ class FeatureDistillation(base.DistillationLoss):
             layer = keras.saving.deserialize_keras_object(config["projector"])
             config = {**config, "projector": layer}
         return cls(**config)
-
-
-def _unbuilt(layer: Any) -> Any:
-    """A layer of the same config, for another width."""
-    if type(layer) is keras.Sequential:  # the config has the width, once it is built
-        return keras.Sequential(
-            [_unbuilt(one) for one in layer.layers], name=layer.name
-        )
-    return type(layer).from_config(layer.get_config())
 
 
 def _plain_loss(loss: Any) -> Any:

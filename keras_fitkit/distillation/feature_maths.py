@@ -104,11 +104,13 @@ def contrast(
 def alike(rows: Any, others: Any) -> Any:
     """(rows, others): 1.0 where both are one vector up to rounding, else 0.0.
 
-    Told by a few sums with random signs: the differences themselves would be (rows,
-    others, width), and products of matrices are too rough on some GPUs.
+    Told by a few sums with random factors (signs would cancel where few entries differ,
+    as between one-hot rows): the differences themselves would be (rows, others, width),
+    and products of matrices are too rough on some GPUs.
     """
-    marks, of_others = _marks(rows), _marks(others)
-    apart = ops.max(ops.abs(marks[:, None, :] - of_others[None, :, :]), axis=-1)
+    apart: Any = 0.0
+    for mark, of_others in zip(_marks(rows), _marks(others), strict=True):
+        apart = ops.maximum(apart, ops.abs(mark[:, None] - of_others[None, :]))
     size = ops.sqrt(ops.sum(ops.square(rows), axis=-1, keepdims=True))
     return ops.cast(apart <= 1e-4 * size, "float32")
 
@@ -129,13 +131,11 @@ def unit(values: Any) -> Any:
     return values * ops.rsqrt(ops.maximum(size, _TINY))
 
 
-def _marks(rows: Any) -> Any:
-    """(rows, 4): about as large as the rows are long."""
-    draw = np.random.default_rng(0)
-    drawn = draw.choice([-1.0, 1.0], (_MARKS, rows.shape[-1]))
-    signs = ops.convert_to_tensor(drawn, "float32")
-    found = [ops.sum(rows * signs[i], axis=-1) for i in range(_MARKS)]
-    return ops.stack(found, axis=-1)
+def _marks(rows: Any) -> list[Any]:
+    """Four numbers of each row, about as large as it is long."""
+    drawn = np.random.default_rng(0).normal(size=(_MARKS, rows.shape[-1]))
+    factors = [ops.convert_to_tensor(one, "float32") for one in drawn]
+    return [ops.sum(rows * one, axis=-1) for one in factors]
 
 
 def _gram(features: Any) -> Any:

@@ -48,7 +48,7 @@ def fitted(mask: Any, sizes: Sequence[int | None]) -> Any:
     rank = 1 + len(sizes)
     have = len(mask.shape)
     if have > rank:
-        mask = ops.any(mask, axis=tuple(range(rank, have)))
+        mask = _any(mask, range(rank, have))
     for _ in range(rank - have):
         mask = ops.expand_dims(mask, axis=-1)
     if lines_up(mask.shape[1:], sizes):
@@ -57,10 +57,17 @@ def fitted(mask: Any, sizes: Sequence[int | None]) -> Any:
     for now, wanted in zip(mask.shape[1:], sizes, strict=True):
         wanted = 1 if now == 1 else wanted
         if not now or not wanted or now % wanted:
-            return ops.any(mask, axis=tuple(range(1, rank)), keepdims=True)
+            return _any(mask, range(1, rank), keepdims=True)
         steps += [wanted, now // wanted]
     parts = ops.reshape(mask, (-1, *steps))
-    return ops.any(parts, axis=tuple(range(2, len(steps) + 1, 2)))
+    return _any(parts, range(2, len(steps) + 1, 2))
+
+
+def _any(mask: Any, axes: Iterable[int], keepdims: bool = False) -> Any:
+    """Over several axes: Keras 3.12 takes one at a time on torch."""
+    for axis in sorted(axes, reverse=True):
+        mask = ops.any(mask, axis=axis, keepdims=keepdims)
+    return mask
 
 
 def lines_up(given: Sequence[int | None], sizes: Sequence[int | None]) -> bool:

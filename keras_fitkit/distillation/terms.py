@@ -217,13 +217,18 @@ def terms_of(
     return found
 
 
-def use_teacher(found: Sequence[Term], teacher: Any) -> None:
-    """Makes sure of the logits of another teacher.
+def use_teacher(found: Sequence[Term], teacher: Any, student: Network) -> list[Term]:
+    """The terms with another teacher, whose logits are made sure of.
 
     Raises:
         ValueError: a head that cannot be told, has none, or is of another kind.
     """
+    made = []
     for term in found:
+        if term.pairs:
+            pairs = _pairs(term.loss.output_key, teacher, student)
+            term = dataclasses.replace(term, pairs=pairs)
+        made.append(term)
         for i, _ in term.pairs:
             teacher.require_logits(i, _has_sigmoids(term.loss))
             sigmoid, spec = _reads_sigmoids(term.loss), teacher.output_spec(i)
@@ -233,6 +238,7 @@ def use_teacher(found: Sequence[Term], teacher: Any) -> None:
                 allowed = f"a model whose head is not a {other}, as that of the first"
                 raise ValueError(arguments.message("teacher", allowed, str(spec)))
             teacher.use_as(i, sigmoid)
+    return made
 
 
 def _has_sigmoids(loss: DistillationLoss) -> bool:

@@ -140,3 +140,32 @@ def test_a_teacher_that_xla_cannot_compile_is_not_compiled():
     with pytest.warns(UserWarning, match="XLA cannot compile this teacher"):
         made.set_teacher(nested)
     assert not made.jit_compile
+
+
+def test_another_teacher_is_paired_by_its_names():
+    def net(names, seed=0):
+        inputs = keras.Input((4,))
+        keras.utils.set_random_seed(seed)
+        made = {name: keras.layers.Dense(3, name=name) for name in "ab"}
+        return keras.Model(inputs, [made[name](inputs) for name in names])
+
+    teacher, turned, student = net("ab"), net("ba"), net("ab", 2)
+    for name in "ab":
+        turned.get_layer(name).set_weights(teacher.get_layer(name).get_weights())
+    made, first = taught(teacher, student=student)
+    made.set_teacher(turned)
+    np.testing.assert_allclose(said(made), first, rtol=1e-5)
+
+
+def test_what_makes_the_teachers_inputs_outlives_a_cache(tmp_path):
+    teacher = mlp(16, seed=1)
+    cache, other = (
+        kf.cache_teacher(teacher, rows, tmp_path / name, verbose=0)
+        for name, rows in (("a", X), ("b", X[::-1].copy()))
+    )
+    made, first = taught(teacher, teacher_inputs=lambda x: -x)
+    made.set_teacher(cache)
+    said(made, cache.dataset(X, batch_size=16, seed=0))
+    said(made, other.dataset(X[::-1].copy(), batch_size=16, seed=0))
+    made.set_teacher(teacher)
+    np.testing.assert_allclose(said(made), first, rtol=1e-6)

@@ -286,3 +286,12 @@ def test_a_fit_is_told_the_masks_of_teacher_and_student():
     assert len(logs[0]) == len(losses) + 3
     for name, wanted in logs[0].items():
         np.testing.assert_allclose(logs[1][name], wanted, rtol=1e-4, err_msg=name)
+
+
+def test_masks_of_several_axes():
+    mask = np.zeros((2, 4, 3), bool)
+    mask[0, 3, 2] = True
+    np.testing.assert_array_equal(numpy(masks.fitted(mask, ())), [True, False])
+    found = numpy(masks.fitted(mask, (2, 3)))
+    np.testing.assert_array_equal(np.argwhere(found), [[0, 1, 2]])
+    assert numpy(masks.fitted(mask, (3, 2))).shape == (2, 1, 1)

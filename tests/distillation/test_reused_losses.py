@@ -164,3 +164,49 @@ def test_what_a_first_distiller_refused_can_be_given_again():
         distiller(loss, 8, 16)
     assert distiller(loss, 8, 8).distillation_losses[0] is loss
     assert numpy(loss(X, X)).max() == 0
+
+
+@keras.saving.register_keras_serializable("tests_reused")
+class Numbers(kd.DistillationLoss):
+    """A number that is shared, and one after it that is not."""
+
+    def __init__(self, *, name=None):
+        super().__init__(name=name)
+        self.temperature = self.scalar("temperature", 2.0)
+        self.seen = self.add_weight(
+            name="seen", shape=(), initializer="zeros", trainable=False
+        )
+
+    def compute_loss(self, teacher_outputs, student_outputs, labels=None):
+        return keras.ops.mean(keras.ops.square(teacher_outputs - student_outputs), -1)
+
+    def get_config(self):
+        return super().get_config()
+
+
+def test_the_weights_of_a_remade_loss_keep_their_order(tmp_path):
+    loss = Numbers()
+    for _ in range(2):
+        made = kf.Distiller(mlp(seed=1), mlp(seed=2), loss, student_loss_weight=0.0)
+    again = made.distillation_losses[0]
+    assert again is not loss
+    assert again.temperature is loss.temperature
+    again.seen.assign(4.0)
+    made.save(tmp_path / "distiller.keras")
+    loaded = keras.models.load_model(tmp_path / "distiller.keras")
+    found = loaded.distillation_losses[0]
+    assert (number(found.temperature), number(found.seen)) == (2.0, 4.0)
+
+
+def test_a_wrapped_projector_is_made_for_another_width():
+    def net(units):
+        inputs = keras.Input((5, 4))
+        hidden = keras.layers.Dense(units, name="hidden")(inputs)
+        return keras.Model(inputs, keras.layers.Dense(3)(hidden))
+
+    projector = keras.layers.TimeDistributed(keras.layers.Dense(8))
+    loss = kd.FeatureDistillation("hidden", "hidden", projector=projector)
+    for units in (4, 6):
+        made = kf.Distiller(net(8), net(units), loss, student_loss_weight=0.0)
+        kernel = made.distillation_losses[0].projector.layer.kernel
+        assert kernel.shape == (units, 8)
