@@ -28,10 +28,9 @@ class HyperparameterSchedule(StepCounter):
     At step `t`, counted from 1, the variable is `start` up to `begin_step`, `end` from
     `end_step` on, and between them on a line, a half cosine (slow at both ends) or a
     geometric course. It is set every `frequency` steps and always at `end_step`; with
-    `steps_per_execution` the steps of one execution have one value, `end` if
-    `end_step` is among them. It
-    works inside a compiled step, because that reads the variable; a plain attribute is
-    compiled in and cannot be changed.
+    `steps_per_execution` the steps of one execution have one value, `end` if `end_step`
+    is among them. It works inside a compiled step, because that reads the variable; a
+    plain attribute is compiled in and cannot be changed.
 
     On JAX a change needs the state of the model on the host: a `frequency` of 1 makes
     small steps slower there.

@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_fitkit._core.serialization import serializable
 from keras_fitkit.distillation import _distiller_arguments as checks
-from keras_fitkit.distillation import absent_teacher, stored_batches, terms
+from keras_fitkit.distillation import absent_teacher, means, stored_batches, terms
 from keras_fitkit.distillation._student_model import Run, StudentModel
 from keras_fitkit.distillation.network import ModelOutputs
 
@@ -218,7 +218,7 @@ class Distiller(StudentModel):
         if y_pred is None:
             y_pred = self(x, training=True)
         student = self._student_outputs(x, y_pred)
-        own = terms.kept_apart(sample_weight)
+        own = means.kept_apart(sample_weight)
         label_loss = self._student_loss(x, y, y_pred, own, training)
         teacher = self.teacher_outputs(x)
         found = self.compute_distillation_loss(teacher, student, y, sample_weight)
@@ -279,7 +279,7 @@ class Distiller(StudentModel):
 
     def _penalties(self) -> list[Any]:
         """The student's own, of which each replica has its part, as in Keras."""
-        share = terms.replicas()
+        share = means.replicas()
         found = [ops.sum(ops.cast(one, "float32")) for one in self.losses]
         return [one / share for one in found] if share > 1 else found
 
@@ -296,7 +296,7 @@ class Distiller(StudentModel):
 
     def _track(self, values: dict[str, Any], like: Any) -> None:
         self._run.passed.terms = {}
-        share = terms.replicas()
+        share = means.replicas()
         if share > 1:  # a replica's loss is its part of the whole batch's
             values = {name: value * share for name, value in values.items()}
         size = ops.shape(keras.tree.flatten(like)[0])[0]

@@ -7,7 +7,7 @@ import pytest
 import keras_fitkit as kf
 from keras_fitkit import distillation as kd
 from keras_fitkit._core import _private
-from keras_fitkit.distillation import masks, matching, terms
+from keras_fitkit.distillation import masks, matching, means
 from tests.distillation.models import numpy
 
 RNG = np.random.default_rng(11)
@@ -88,20 +88,20 @@ def test_a_position_counts_if_one_that_it_covers_does(given, sizes, wanted):
 )
 def test_a_weight_of_other_positions_is_its_mean_in_each_sample(weight, values, fitted):
     w, v = RNG.uniform(size=weight), RNG.normal(size=values)
-    found = terms.mean(tensor(v), (), tensor(w))
+    found = means.mean(tensor(v), (), tensor(w))
     close(found, (v * fitted(w)).mean())
 
 
 def test_a_weight_of_padding_is_no_part_of_a_sample_s_mean():
     w, v = RNG.uniform(size=(3, 6)).astype("float32"), RNG.normal(size=3)
     like = tensor(RNG.normal(size=(3, 6, 2)), 4)
-    close(terms.mean(tensor(v), (like,), tensor(w)), (v * w[:, :4].mean(1)).mean())
+    close(means.mean(tensor(v), (like,), tensor(w)), (v * w[:, :4].mean(1)).mean())
 
 
 def test_a_value_counts_where_it_counts_in_both():
     v = RNG.normal(size=(2, 4))
     both = tensor(np.zeros((2, 4, 3)), 3), tensor(np.zeros((2, 8, 5)), 4)
-    close(terms.mean(tensor(v), both, None), v[:, :2].mean())
+    close(means.mean(tensor(v), both, None), v[:, :2].mean())
 
 
 def tokens(pool, seed, masked=True):
@@ -190,7 +190,7 @@ def prepared(name, teacher, student):
 
 def value(loss, teacher, student):
     found = loss.compute_loss(teacher, student)
-    return numpy(terms.mean(found, (teacher, student), None))
+    return numpy(means.mean(found, (teacher, student), None))
 
 
 @pytest.mark.parametrize("name", LOSSES)
